@@ -1,0 +1,48 @@
+"""Which numbers can be changed, how, and why are they what they are?
+
+Every setting is read once, when a node or a runtime starts, from `RDATA_<NAME>` in the
+environment (`RDATA_LEASE_IDLE_S=5`). A node hands its settings to its workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rdata.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a node and of the processes that use it."""
+
+    inline_object_bytes: int = 100 * 1024  # larger values go to shared memory: one copy, not three
+    batch_bytes: int = 256 * 1024  # a frame's bound; larger: a cancel waits longer behind it
+    batch_target_s: float = 0.005  # work sent ahead per worker; longer: more to take back
+    lease_idle_s: float = 0.5  # shorter: more handshakes; longer: workers kept from others
+    worker_idle_s: float = 30.0  # idle workers beyond one a CPU end after this
+    store_fraction: float = 0.3  # of the memory within the cgroup's limit
+    store_wait_s: float = 10.0  # how long a put waits for room before it raises
+    idle_segment_fraction: float = 0.25  # of the quota, that freed segments may keep warm
+    idle_segment_s: float = 10.0  # and for how long
+    connect_timeout_s: float = 5.0
+    start_timeout_s: float = 30.0
+    warn_waiting_s: float = 10.0  # a feasible request that waits longer is warned about, once
+    generator_backpressure_num_objects: int = 64  # items a task may be ahead of its consumer
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings; raises OptionError on a value that is not a number."""
+        changed: dict[str, Any] = {}
+        for setting in fields(cls):
+            name = f"RDATA_{setting.name.upper()}"
+            if name not in environ:
+                continue
+            kind = type(setting.default)
+            try:
+                changed[setting.name] = kind(environ[name])
+            except ValueError:
+                raise OptionError(f"{name}={environ[name]!r}: not a {kind.__name__}") from None
+        return cls(**changed)

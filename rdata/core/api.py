@@ -1,0 +1,148 @@
+"""What can a program do with references, actors and the cluster? The public functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+from rdata.core.actor import ActorHandle
+from rdata.core.lifecycle import ensure_runtime, runtime_of
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.runtime import RuntimeContext
+from rdata.core.runtime.seam import Waitable
+from rdata.errors import OptionError
+
+
+@overload
+def get(refs: ObjectRef, *, timeout: float | None = None) -> Any: ...
+@overload
+def get(refs: Sequence[ObjectRef], *, timeout: float | None = None) -> list[Any]: ...
+def get(refs: ObjectRef | Sequence[ObjectRef], *, timeout: float | None = None) -> Any:
+    """The value of a reference, or the values of a list of them, in its order.
+
+    Blocks until they are made, at most `timeout` seconds if given. Large numpy arrays and Arrow
+    tables are read-only views of shared memory.
+
+    Raises what the task raised, also as TaskError; GetTimeoutError; ObjectLostError if the value
+    is gone; ActorDiedError, WorkerCrashedError or TaskCancelledError if it was never made.
+    """
+    if isinstance(refs, ObjectRef):
+        return runtime_of(refs).get([refs], _seconds(timeout))[0]
+    if not isinstance(refs, list | tuple):
+        raise _not_a_ref(refs, "rdata.get takes an ObjectRef or a list of them")
+    for ref in refs:
+        if not isinstance(ref, ObjectRef):
+            raise _not_a_ref(ref, "rdata.get takes an ObjectRef or a list of them")
+    if not refs:
+        return []
+    return runtime_of(refs[0]).get(refs, _seconds(timeout))
+
+
+def put(value: Any) -> ObjectRef:
+    """Store a copy of `value` and return a reference to it.
+
+    Worth it for a large value that several tasks take: it is copied once. Blocks while the store
+    has no room. Raises SerializationError, ObjectStoreFullError.
+
+    >>> import rdata
+    >>> with rdata.init(local_mode=True):
+    ...     rdata.get(rdata.put({"a": 1}))
+    {'a': 1}
+    """
+    if isinstance(value, ObjectRef):
+        raise TypeError("rdata.put() got an ObjectRef, whose value is stored already: use it as is")
+    return ensure_runtime().put(value)
+
+
+def wait(
+    refs: Sequence[Waitable], *, num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[Any], list[Any]]:
+    """Block until `num_returns` of the references are ready: (ready, the others).
+
+    Both lists keep the order of `refs`. After `timeout` seconds, returns with fewer. A generator
+    is ready when its next item is. An error counts as ready. `refs` must differ from each other.
+    """
+    if isinstance(refs, ObjectRef | ObjectRefGenerator):
+        raise TypeError("rdata.wait takes a list of references: rdata.wait([ref])")
+    refs = list(refs)
+    for ref in refs:
+        if not isinstance(ref, ObjectRef | ObjectRefGenerator):
+            raise TypeError(f"rdata.wait takes a list of references; it has {_shown(ref)}")
+    limit_s = _seconds(timeout)
+    if not refs:
+        return [], []
+    if len(set(refs)) != len(refs):
+        raise OptionError("rdata.wait takes references that differ from each other")
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
+        raise OptionError(f"num_returns={num_returns!r}: give a whole number")
+    if not 1 <= num_returns <= len(refs):
+        raise OptionError(
+            f"num_returns={num_returns}: give 1 to {len(refs)}, the number of references"
+        )
+    return runtime_of(refs[0]).wait(refs, num_returns, limit_s)
+
+
+def cancel(ref: Waitable, *, force: bool = False) -> None:
+    """Stop the task that makes `ref`; nothing if it has finished.
+
+    A task that has not started never will; one that runs gets a KeyboardInterrupt, or with
+    `force` its process is ended. `get` raises TaskCancelledError then.
+    """
+    if not isinstance(ref, ObjectRef | ObjectRefGenerator):
+        raise _not_a_ref(ref, "rdata.cancel takes an ObjectRef or an ObjectRefGenerator")
+    runtime_of(ref).cancel(ref, force)
+
+
+def kill(actor: ActorHandle) -> None:
+    """End an actor at once. Calls that have not finished, and later ones, raise ActorDiedError."""
+    if not isinstance(actor, ActorHandle):
+        raise _not_a_ref(actor, "rdata.kill takes an actor's handle (a task is for rdata.cancel)")
+    runtime_of(actor._ref).kill_actor(actor._ref)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """A handle to the live actor of that name, in this program's namespace unless one is given.
+
+    Raises ValueError if there is none.
+    """
+    if not isinstance(name, str) or not name:
+        raise OptionError(f"rdata.get_actor({name!r}): give the actor's name")
+    return ActorHandle(*ensure_runtime().find_actor(name, namespace))
+
+
+def nodes() -> list[dict[str, Any]]:
+    """One dict for each node; the keys are Ray's: NodeID, Alive, NodeManagerAddress, Resources."""
+    return ensure_runtime().nodes()
+
+
+def cluster_resources() -> dict[str, float]:
+    """All resources of all live nodes, by name."""
+    return ensure_runtime().cluster_resources()
+
+
+def available_resources() -> dict[str, float]:
+    """What of the cluster's resources is not in use at the moment, by name."""
+    return ensure_runtime().available_resources()
+
+
+def get_runtime_context() -> RuntimeContext:
+    """Where the calling code runs: its node, worker, task and actor."""
+    return ensure_runtime().context()
+
+
+def _seconds(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise OptionError(f"timeout={timeout!r}: give seconds, 0 or more, or None to wait on")
+    return float(timeout)
+
+
+def _not_a_ref(value: Any, rule: str) -> OptionError:
+    return OptionError(f"{rule}, and got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, ObjectRefGenerator):
+        return "an ObjectRefGenerator: iterate over it, each item is an ObjectRef"
+    return f"a {type(value).__name__}: {value!r:.80}"

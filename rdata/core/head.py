@@ -1,0 +1,134 @@
+"""Which actors does the cluster have, and where? The head's state, as a pure state machine.
+
+Events return commands for the process around it. A named actor is found by (namespace, name) from
+its creation to its end; a detached one belongs to the head and outlives its creator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rdata.core.messages import ActorAt, CreateActor
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send the message to the process."""
+
+    process: bytes
+    message: ActorAt
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """Kill the process; the reason is what its actor's callers will read."""
+
+    process: bytes
+    reason: str
+
+
+Command = Tell | EndProcess
+
+
+@dataclass(slots=True)
+class ActorEntry:
+    """One actor, while it lives or is being made."""
+
+    request: CreateActor
+    worker: bytes = b""
+    address: str = ""
+    is_started: bool = False
+    waiting: list[bytes] = field(default_factory=list)  # processes that asked where it is
+    kill_reason: str = ""
+
+
+class Head:
+    """The directory of actors."""
+
+    def __init__(self) -> None:
+        self._actors: dict[bytes, ActorEntry] = {}
+        self._names: dict[tuple[str, str], bytes] = {}
+        self._by_worker: dict[bytes, bytes] = {}
+        self._deaths: dict[bytes, str] = {}
+
+    def create(self, request: CreateActor) -> str:
+        """Enter an actor. The answer is empty, or says why not: its name is taken."""
+        if request.name:
+            key = (request.namespace, request.name)
+            if key in self._names:
+                return (
+                    f"an actor named {request.name!r} exists in namespace {request.namespace!r}; "
+                    "use another name, rdata.get_actor(), or get_if_exists=True"
+                )
+            self._names[key] = request.actor
+        self._actors[request.actor] = ActorEntry(request)
+        return ""
+
+    def find(self, name: str, namespace: str) -> CreateActor | None:
+        """The actor of that name."""
+        actor = self._names.get((namespace, name))
+        return None if actor is None else self._actors[actor].request
+
+    def class_name_at(self, worker: bytes) -> str:
+        """The class of the actor that lives in the process; empty if none does."""
+        actor = self._by_worker.get(worker, b"")
+        entry = self._actors.get(actor)
+        return "" if entry is None else entry.request.class_name
+
+    def started(self, actor: bytes, worker: bytes, address: str, failure: str) -> list[Command]:
+        """Its constructor has returned on that worker, or (`failure`) raised."""
+        entry = self._actors.get(actor)
+        if entry is None:
+            return [EndProcess(worker, self._deaths.get(actor, "the actor was ended"))]
+        entry.worker, entry.address = worker, address
+        self._by_worker[worker] = actor
+        if entry.kill_reason:
+            return [EndProcess(worker, entry.kill_reason)]
+        if failure:
+            return self._ended(actor, failure)
+        entry.is_started = True
+        at = ActorAt(actor, worker, address, "")
+        told: list[Command] = [Tell(process, at) for process in entry.waiting]
+        entry.waiting.clear()
+        return told
+
+    def locate(self, actor: bytes, process: bytes) -> list[Command]:
+        """A process asks where the actor is: it is told now, or once it is known."""
+        entry = self._actors.get(actor)
+        if entry is None:
+            death = self._deaths.get(actor, "it has ended")
+            return [Tell(process, ActorAt(actor, b"", "", death))]
+        if entry.is_started:
+            return [Tell(process, ActorAt(actor, entry.worker, entry.address, ""))]
+        entry.waiting.append(process)
+        return []
+
+    def kill(self, actor: bytes, reason: str) -> list[Command]:
+        """Somebody wants the actor to end."""
+        entry = self._actors.get(actor)
+        if entry is None:
+            return []
+        entry.kill_reason = reason
+        if not entry.worker:
+            return self._ended(actor, reason)
+        return [EndProcess(entry.worker, reason)]
+
+    def process_gone(self, process: bytes, reason: str) -> list[Command]:
+        """A process has ended: an actor's own, or one that had created actors."""
+        commands: list[Command] = []
+        actor = self._by_worker.pop(process, None)
+        if actor is not None and actor in self._actors:
+            commands += self._ended(actor, self._actors[actor].kill_reason or reason)
+        for actor, entry in list(self._actors.items()):
+            if entry.request.owner == process and not entry.request.is_detached:
+                commands += self.kill(actor, f"the process that created it has ended ({reason})")
+        return commands
+
+    def _ended(self, actor: bytes, reason: str) -> list[Command]:
+        entry = self._actors.pop(actor)
+        if entry.request.name:
+            del self._names[entry.request.namespace, entry.request.name]
+        # Later callers read why. Bounded by the actors that a node can have had: some 100 bytes.
+        self._deaths[actor] = reason
+        at = ActorAt(actor, b"", "", reason)
+        return [Tell(process, at) for process in entry.waiting]

@@ -1,0 +1,193 @@
+"""Since when does this program have a runtime, and until when?"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from rdata.core.machine import default_num_cpus
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.options import amount, resource_amounts
+from rdata.core.runtime import Runtime, current, install
+from rdata.core.runtime.inline import InlineRuntime
+from rdata.errors import ObjectLostError, OptionError
+
+_changing = threading.RLock()  # held while a runtime starts or ends
+_pid_at_exit: int | None = None  # of the process that has the exit handler
+
+
+class RdataContext(Mapping[str, Any]):
+    """What `rdata.init` returns: where the node is. As a context manager, it shuts down.
+
+    The keys are Ray's: `node_id`, `address` and `session_dir`, which is None in local mode.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._info: dict[str, Any] | None = None
+
+    @property
+    def address_info(self) -> dict[str, Any]:
+        """The keys and values as a dict; asks the node the first time."""
+        if self._info is None:
+            node_id = self._runtime.context().node_id
+            node = next(each for each in self._runtime.nodes() if each["NodeID"] == node_id)
+            self._info = {
+                "node_id": node_id,
+                "address": node["NodeManagerAddress"],
+                "session_dir": node["SessionDir"],
+            }
+        return self._info
+
+    def __getitem__(self, key: str) -> Any:
+        return self.address_info[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __enter__(self) -> RdataContext:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """End the runtime, if it is still this program's."""
+        if current() is self._runtime:
+            shutdown()
+
+    def __repr__(self) -> str:
+        return f"RdataContext({self.address_info})"
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: float | None = None,
+    resources: Mapping[str, float] | None = None,
+    object_store_memory: int | None = None,
+    namespace: str | None = None,
+    log_to_driver: bool = True,
+    ignore_reinit_error: bool = False,
+    local_mode: bool = False,
+) -> RdataContext:
+    """Start a node, or with `address` connect to the one on this machine.
+
+    The node ends with this process. `num_cpus` is what tasks and actors may use together (default:
+    those that this process may use, by its affinity and control groups), `resources` are amounts of custom resources by name,
+    and `object_store_memory` is the store's quota in bytes. Actors' names are unique in a
+    `namespace`. With `log_to_driver`, what tasks print is shown here.
+
+    With `local_mode`, tasks and actors run in the calling thread, for debugging.
+
+    Raises RuntimeError if this program has a runtime already, unless `ignore_reinit_error`;
+    NodeStartError if the node does not start or is not there.
+
+    >>> import rdata
+    >>> with rdata.init(local_mode=True, num_cpus=2):
+    ...     rdata.cluster_resources()
+    {'CPU': 2.0}
+    """
+    with _changing:
+        known = current()
+        if known is not None:
+            if ignore_reinit_error:
+                return RdataContext(known)
+            raise RuntimeError(
+                "rdata.init() was called before: call rdata.shutdown() first for a new node, or "
+                "pass ignore_reinit_error=True to go on with the one that runs"
+            )
+        amounts = resource_amounts("resources", resources)
+        cpus = None if num_cpus is None else amount("num_cpus", num_cpus)
+        _check_store(object_store_memory)
+        address = None if address == "local" else address
+        if address is not None and (cpus is not None or amounts or object_store_memory):
+            raise OptionError(
+                f"address={address!r} names a node that runs already: num_cpus, resources and "
+                "object_store_memory are given where it is started"
+            )
+        if address is not None and local_mode:
+            raise OptionError(f"address={address!r}: with local_mode=True there is no other node")
+        if local_mode:
+            cpus = default_num_cpus() if cpus is None else cpus
+            runtime: Runtime = InlineRuntime(cpus, amounts, namespace)
+        else:
+            # Here and not above: local mode needs nothing of what starts and reaches processes.
+            from rdata.core.runtime import driver
+
+            runtime = driver.start(
+                address, cpus, amounts, object_store_memory, namespace, log_to_driver
+            )
+        install(runtime)
+        _shut_down_at_exit()
+        return RdataContext(runtime)
+
+
+def shutdown() -> None:
+    """End this program's runtime with all its tasks, actors and objects; nothing without one."""
+    with _changing:
+        runtime = current()
+        if runtime is None:
+            return
+        if runtime.context().task_id is not None:
+            raise RuntimeError("rdata.shutdown() was called inside a task: it is for the driver")
+        install(None)
+        runtime.shutdown()
+
+
+def is_initialized() -> bool:
+    """Tell whether this process has a runtime."""
+    return current() is not None
+
+
+def ensure_runtime() -> Runtime:
+    """This process's runtime; without one, a node is started as by `rdata.init()`."""
+    while True:
+        runtime = current()
+        if runtime is not None:
+            return runtime
+        init(ignore_reinit_error=True)
+
+
+def runtime_of(ref: ObjectRef | ObjectRefGenerator) -> Runtime:
+    """The runtime that `ref` belongs to; raises ObjectLostError if it is not this process's."""
+    runtime = ref._runtime
+    if runtime is not current():
+        raise ObjectLostError(
+            f"{ref!r} belongs to a runtime that rdata.shutdown() has ended, and its value is gone: "
+            "make it again after rdata.init()"
+        )
+    return runtime
+
+
+def _check_store(object_store_memory: Any) -> None:
+    if object_store_memory is None:
+        return
+    if isinstance(object_store_memory, bool) or not isinstance(object_store_memory, int):
+        raise OptionError(f"object_store_memory={object_store_memory!r}: give a number of bytes")
+    if object_store_memory <= 0:
+        raise OptionError(f"object_store_memory={object_store_memory}: give more than 0 bytes")
+
+
+def _shut_down_at_exit() -> None:
+    global _pid_at_exit
+    if _pid_at_exit != os.getpid():
+        _pid_at_exit = os.getpid()
+        atexit.register(_end, _pid_at_exit)
+
+
+def _end(pid: int) -> None:
+    if os.getpid() == pid:  # a process that the user forked inherits the handler
+        shutdown()

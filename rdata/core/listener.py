@@ -1,0 +1,139 @@
+"""Who has come to this node's port, and to which process do they want to be handed on?
+
+Nothing is decoded before the handshake has proven the peer, and then one frame: `Register` makes
+it a driver of this node, `Attach` passes its descriptor to the process that it names. Bytes are
+read exactly as far as that frame goes; what follows belongs to whoever gets the descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+
+import msgspec
+
+from rdata.core.wire.auth import RefusedError, ServerHandshake
+from rdata.core.wire.loop import Loop, Timer
+from rdata.core.messages import Attach, Register, control_decoder
+
+_MAX_UNPROVEN = 128  # more at once: the newest are closed; each may cost a descriptor only
+_PROOF_TIMEOUT_S = 10.0
+_MAX_FIRST_FRAME = 1 << 20
+
+OnProven = Callable[[socket.socket, ServerHandshake, Attach | Register], None]
+
+
+class Listener:
+    """Accepts on one listening socket and calls `on_proven` with each peer's first frame."""
+
+    def __init__(
+        self, sock: socket.socket, loop: Loop, token: bytes, node_id: bytes, on_proven: OnProven
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._loop = loop
+        self._token = token
+        self._node_id = node_id
+        self._on_proven = on_proven
+        self._visitors: set[_Visitor] = set()
+        loop.watch(sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Stop listening and turn away who is not proven yet."""
+        self._loop.unwatch(self._sock.fileno())
+        self._sock.close()
+        for visitor in list(self._visitors):
+            visitor.turn_away()
+
+    def _accept(self) -> None:
+        for _ in range(64):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            if len(self._visitors) >= _MAX_UNPROVEN:
+                sock.close()
+                continue
+            sock.setblocking(False)
+            handshake = ServerHandshake(self._token, self._node_id)
+            self._visitors.add(_Visitor(sock, self._loop, handshake, self._proven, self._left))
+
+    def _proven(self, visitor: _Visitor, first: Attach | Register) -> None:
+        self._visitors.discard(visitor)
+        self._on_proven(visitor.sock, visitor.handshake, first)
+
+    def _left(self, visitor: _Visitor) -> None:
+        self._visitors.discard(visitor)
+
+
+class _Visitor:
+    """A connection until its first frame."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: Loop,
+        handshake: ServerHandshake,
+        on_proven: Callable[[_Visitor, Attach | Register], None],
+        on_left: Callable[[_Visitor], None],
+    ) -> None:
+        self.sock = sock
+        self.handshake = handshake
+        self._loop = loop
+        self._on_proven = on_proven
+        self._on_left = on_left
+        self._received = b""
+        self._frame_bytes: int | None = None
+        self._timer: Timer = loop.call_later(_PROOF_TIMEOUT_S, self.turn_away)
+        loop.watch(sock.fileno(), self._on_readable)
+
+    def turn_away(self) -> None:
+        """Close the connection."""
+        self._forget()
+        self.sock.close()
+        self._on_left(self)
+
+    def _on_readable(self) -> None:
+        try:
+            self._read()
+        except (OSError, RefusedError, msgspec.DecodeError):
+            self.turn_away()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = self.sock.recv(self._needed() - len(self._received))
+            except BlockingIOError:
+                return
+            if not data:
+                raise ConnectionResetError
+            self._received += data
+            if len(self._received) < self._needed():
+                continue
+            received, self._received = self._received, b""
+            if not self.handshake.is_proven:
+                answer = self.handshake.feed(received)
+                if answer:
+                    self.sock.send(answer)
+            elif self._frame_bytes is None:
+                self._frame_bytes = int.from_bytes(received, "little")
+                if not 0 < self._frame_bytes <= _MAX_FIRST_FRAME:
+                    raise RefusedError("an oversized first frame")
+            else:
+                first = control_decoder.decode(received)
+                if not isinstance(first, Attach | Register):
+                    raise RefusedError("a first frame must attach or register")
+                self._forget()
+                self._on_proven(self, first)
+                return
+
+    def _needed(self) -> int:
+        if not self.handshake.is_proven:
+            return self.handshake.needs
+        return 4 if self._frame_bytes is None else self._frame_bytes
+
+    def _forget(self) -> None:
+        self._timer.cancel()
+        with contextlib.suppress(OSError):
+            self._loop.unwatch(self.sock.fileno())

@@ -1,0 +1,73 @@
+"""What does a worker print? Its pipe's lines go to a log file and to whoever listens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rdata.core.wire.loop import Loop
+
+_READ_BYTES = 64 * 1024
+_MAX_LINE = 64 * 1024  # a longer one is passed on in pieces
+
+
+class LogStream:
+    """One pipe, read on a loop until its last writer is gone."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        read_fd: int,
+        log_file: Path,
+        on_lines: Callable[[list[str]], None],
+    ) -> None:
+        os.set_blocking(read_fd, False)
+        self._loop = loop
+        self._fd = read_fd
+        self._log_path = log_file
+        self._log_fd: int | None = None
+        self._on_lines = on_lines
+        self._rest = b""
+        self.is_open = True
+        loop.watch(read_fd, self.read)
+
+    def read(self) -> None:
+        """Take what is there."""
+        while self.is_open:
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.close()
+                return
+            self._log(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            if len(self._rest) > _MAX_LINE:
+                lines.append(self._rest)
+                self._rest = b""
+            if lines:
+                self._on_lines([line.decode("utf-8", "replace") for line in lines])
+
+    def close(self) -> None:
+        """Pass on an unfinished last line, and end."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._loop.unwatch(self._fd)
+        os.close(self._fd)
+        if self._log_fd is not None:
+            os.close(self._log_fd)
+        if self._rest:
+            self._on_lines([self._rest.decode("utf-8", "replace")])
+
+    def _log(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not stop the worker's output
+            if self._log_fd is None:  # most workers print nothing, and get no file
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._log_fd = os.open(self._log_path, flags, 0o600)
+            os.write(self._log_fd, data)

@@ -1,0 +1,96 @@
+"""Which program is a node? This one: it reads its spec from stdin and becomes the agent.
+
+The bare zygote is forked first, while the process is small and single-threaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from rdata.config import Settings
+from rdata.core import worker
+from rdata.core.agent import Agent, NodeSpec
+from rdata.core.machine import default_num_cpus, default_store_bytes
+from rdata.core.session import Session, create_session
+from rdata.core.zygote import Zygote
+from rdata.errors import RdataError
+
+
+def main() -> None:
+    """Run a node: spec in on stdin, one line out on stdout once it serves (or why it cannot)."""
+    said = json.load(sys.stdin)
+    answer = os.fdopen(os.dup(1), "w")
+    try:
+        session = create_session(said["temp_dir"])
+        zygote_socket, zygote_pid = _fork_zygote(session)
+        _redirect_output(session)
+        agent = Agent(_spec(said), session, zygote_socket, zygote_pid)
+    except RdataError as error:
+        print(json.dumps({"error": str(error)}), file=answer, flush=True)
+        sys.exit(1)
+    ready = {
+        "address": agent.address,
+        "node_id": agent.node_id.hex(),
+        "session_dir": str(session.folder),
+    }
+    with answer:
+        print(json.dumps(ready), file=answer)
+    try:
+        agent.run()
+    finally:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(zygote_pid, 0)
+        session.remove()
+
+
+def zygote() -> None:
+    """Run a bare zygote in place of one that has died: argv is root, socket, session folder."""
+    agent = socket.socket(fileno=int(sys.argv[2]))
+    Zygote(agent, sys.argv[3], worker.main).run()
+
+
+def _spec(said: dict[str, Any]) -> NodeSpec:
+    settings = Settings(**said["settings"])
+    num_cpus = said["num_cpus"]
+    resources = {"CPU": float(default_num_cpus() if num_cpus is None else num_cpus)}
+    resources.update(said["resources"])
+    store_bytes = said["object_store_memory"] or default_store_bytes(settings.store_fraction)
+    return NodeSpec(
+        bytes.fromhex(said["token"]), resources, store_bytes, said["is_embedded"], settings
+    )
+
+
+def _fork_zygote(session: Session) -> tuple[socket.socket, int]:
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return mine, pid
+    mine.close()
+    session.release_lock_in_child()
+    _redirect_output(session)
+    status = 1
+    try:
+        Zygote(theirs, str(session.folder), worker.main).run()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _redirect_output(session: Session) -> None:
+    """What the node's own processes print goes to their log."""
+    sys.stdout.flush()
+    path: Path = session.logs / "node.log"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    os.close(null)

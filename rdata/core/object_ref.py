@@ -1,0 +1,120 @@
+"""What does a program hold of a value that is elsewhere, or not made yet?"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rdata.core.runtime.seam import Runtime
+
+
+class ObjectRef:
+    """A handle to an immutable value, which a task will make or `put` has stored.
+
+    Hashable, comparable, and awaitable in asyncio code. A reference travels to other processes
+    only inside arguments, results and stored values, where rdata counts it. When the last one
+    goes, the value's memory is freed.
+    """
+
+    __slots__ = ("__weakref__", "_runtime", "id", "owner")
+
+    def __init__(self, id: bytes, owner: str, runtime: Runtime) -> None:
+        """Only runtimes make references; `owner` is where the owning process can be reached."""
+        self.id = id
+        self.owner = owner
+        self._runtime = runtime
+
+    def __del__(self) -> None:
+        # May run inside any lock, at any bytecode: the runtime only appends to a deque.
+        try:
+            self._runtime.released.append(self.id)
+        except AttributeError:  # half made, or the interpreter is going down
+            return
+
+    def hex(self) -> str:
+        """The id as text."""
+        return self.id.hex()
+
+    def binary(self) -> bytes:
+        """The id as bytes."""
+        return self.id
+
+    def future(self) -> concurrent.futures.Future[Any]:
+        """A `concurrent.futures.Future` of the value."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def resolve() -> None:
+            try:
+                future.set_result(self._runtime.get([self], None)[0])
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._runtime.on_ready(self, resolve)
+        return future
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.wrap_future(self.future()).__await__()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"ObjectRef({self.id.hex()})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an ObjectRef cannot be pickled by itself: pass it in the arguments or the result of a "
+            "task, or inside a value given to rdata.put(), where rdata counts who holds it"
+        )
+
+
+class ObjectRefGenerator:
+    """The items of a generator task, each as a reference, in order, while the task runs.
+
+    `next()` blocks until the next item exists. An exception in the task is raised by `get` of the
+    last reference. Dropping the generator stops the task at its next item.
+    """
+
+    def __init__(self, task_id: bytes, runtime: Runtime) -> None:
+        self.task_id = task_id
+        self._runtime = runtime
+
+    def __iter__(self) -> Iterator[ObjectRef]:
+        return self
+
+    def __next__(self) -> ObjectRef:
+        ref = self._runtime.next_item(self, None)
+        if ref is None:
+            raise StopIteration
+        return ref
+
+    def __aiter__(self) -> AsyncIterator[ObjectRef]:
+        return self
+
+    async def __anext__(self) -> ObjectRef:
+        loop = asyncio.get_running_loop()
+        is_available = asyncio.Event()
+        self._runtime.on_ready(self, lambda: loop.call_soon_threadsafe(is_available.set))
+        await is_available.wait()
+        ref = self._runtime.next_item(self, 0)
+        if ref is None:
+            raise StopAsyncIteration
+        return ref
+
+    def __del__(self) -> None:
+        try:
+            self._runtime.dropped_streams.append(self.task_id)
+        except AttributeError:
+            return
+
+    def __repr__(self) -> str:
+        return f"ObjectRefGenerator({self.task_id.hex()})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an ObjectRefGenerator stays in the process that submitted its task")

@@ -1,0 +1,230 @@
+"""Who holds which object, and when may its memory go?
+
+One process's view: of the objects that it owns, who else holds them; of those that it borrows,
+what it has told their owners. A pure state machine: every method is an event, and the commands
+that follow from it collect in `commands` for the process around it to carry out.
+
+The rules. An owned object lives while this process holds it (`holds` counts its references, tasks
+that take it as an argument, results and stored values that contain it) or while any process
+borrows it. A borrower tells the owner *that* it holds an object, with a version that grows at each
+change, and not how often, so a message that arrives late or twice does no harm. Whoever handed the
+reference to the borrower keeps a hold until the owner has acknowledged the borrower: `keep`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rdata.core.ids import owner_of
+
+
+@dataclass(frozen=True, slots=True)
+class FreeObject:
+    """Nobody holds the owned object any more."""
+
+    object_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendBorrow:
+    """Tell the owner that this process holds the object."""
+
+    owner: str
+    object_id: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendRelease:
+    """Tell the owner that this process holds it no longer; forget what is known of it."""
+
+    owner: str
+    object_id: bytes
+    version: int
+    was_reported: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendAck:
+    """Tell the borrower that this owner knows of it."""
+
+    borrower: bytes
+    object_id: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The holds of `keep` are acknowledged: what waited for `ticket` may go on."""
+
+    ticket: Any
+
+
+Command = FreeObject | SendBorrow | SendRelease | SendAck | Settled
+
+
+class _Owned:
+    __slots__ = ("borrowers", "holds")
+
+    def __init__(self) -> None:
+        self.holds = 0
+        self.borrowers: dict[bytes, int] | None = None  # process → version; most have none
+
+
+class _Borrowed:
+    __slots__ = ("holds", "is_acknowledged", "is_reported", "owner", "tickets", "version")
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.holds = 0
+        self.version = 0
+        self.is_reported = False
+        self.is_acknowledged = False
+        self.tickets: list[_Ticket] = []
+
+
+class _Ticket:
+    __slots__ = ("count", "ticket")
+
+    def __init__(self, ticket: Any, count: int) -> None:
+        self.ticket = ticket
+        self.count = count
+
+
+class Ownership:
+    """The references of one process. Not thread-safe: the process holds its lock around it."""
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+        self._owned: dict[bytes, _Owned] = {}
+        self._borrowed: dict[bytes, _Borrowed] = {}
+        self._version = 0  # one count for all objects, so that it grows across a re-borrowing too
+
+    def owns(self, object_id: bytes) -> bool:
+        """Whether the object is owned here and still held by anybody."""
+        return object_id in self._owned
+
+    def is_idle(self) -> bool:
+        """Whether nobody holds anything that this process owns."""
+        return not self._owned
+
+    def create(self, object_id: bytes) -> None:
+        """A new object of this process's own, held once."""
+        entry = self._owned[object_id] = _Owned()
+        entry.holds = 1
+
+    def hold(self, object_id: bytes, owner: str = "") -> None:
+        """One more holder in this process. The first of a foreign object makes it a borrowed one.
+
+        `owner` is where a foreign object's owner can be reached.
+        """
+        owned = self._owned.get(object_id)
+        if owned is not None:
+            owned.holds += 1
+            return
+        borrowed = self._borrowed.get(object_id)
+        if borrowed is None:
+            borrowed = self._borrowed[object_id] = _Borrowed(owner)
+        borrowed.holds += 1
+
+    def drop(self, object_id: bytes) -> None:
+        """One holder in this process less."""
+        owned = self._owned.get(object_id)
+        if owned is not None:
+            owned.holds -= 1
+            self._free_if_unheld(object_id, owned)
+            return
+        borrowed = self._borrowed.get(object_id)
+        if borrowed is None:
+            return  # its owner has died, and `process_gone` has forgotten it
+        borrowed.holds -= 1
+        if borrowed.holds == 0:
+            self._forget_borrowed(object_id, borrowed)
+
+    def keep(self, object_ids: list[bytes], ticket: Any) -> bool:
+        """Make sure that the owners of all borrowed objects among these know of this process.
+
+        True if they know already; else `Settled(ticket)` follows when the last has acknowledged
+        (or has died, or this process no longer holds the object).
+        """
+        waiting = _Ticket(ticket, 0)
+        for object_id in object_ids:
+            borrowed = self._borrowed.get(object_id)
+            if borrowed is None or borrowed.is_acknowledged:
+                continue
+            if not borrowed.is_reported:
+                borrowed.is_reported = True
+                borrowed.version = self._next_version()
+                self.commands.append(SendBorrow(borrowed.owner, object_id, borrowed.version))
+            borrowed.tickets.append(waiting)
+            waiting.count += 1
+        return waiting.count == 0
+
+    def borrow_acknowledged(self, object_id: bytes, version: int) -> None:
+        """The owner knows of this process's hold."""
+        borrowed = self._borrowed.get(object_id)
+        if borrowed is None or borrowed.version != version:
+            return  # about a hold that has ended meanwhile
+        borrowed.is_acknowledged = True
+        self._settle(borrowed)
+
+    def borrowed_by(self, object_id: bytes, borrower: bytes, version: int) -> None:
+        """A process says that it holds an object of this one's."""
+        owned = self._owned.get(object_id)
+        if owned is not None:
+            if owned.borrowers is None:
+                owned.borrowers = {}
+            if abs(owned.borrowers.get(borrower, 0)) < version:
+                owned.borrowers[borrower] = version
+        self.commands.append(SendAck(borrower, object_id, version))
+
+    def released_by(self, object_id: bytes, borrower: bytes, version: int) -> None:
+        """A process says that it no longer holds an object of this one's."""
+        owned = self._owned.get(object_id)
+        if owned is None or owned.borrowers is None:
+            return
+        if abs(owned.borrowers.get(borrower, 0)) < version:
+            # The negative version stays: an older "I hold it" that comes late is then no news.
+            owned.borrowers[borrower] = -version
+            self._free_if_unheld(object_id, owned)
+
+    def process_gone(self, process: bytes) -> list[bytes]:
+        """A process has ended, as a borrower and as an owner.
+
+        The objects that this process held of it, and holds no longer.
+        """
+        for object_id, owned in list(self._owned.items()):
+            if owned.borrowers is not None and owned.borrowers.pop(process, None) is not None:
+                self._free_if_unheld(object_id, owned)
+        lost = [object_id for object_id in self._borrowed if owner_of(object_id) == process]
+        for object_id in lost:
+            self._settle(self._borrowed.pop(object_id))
+        return lost
+
+    def _next_version(self) -> int:
+        self._version += 1
+        return self._version
+
+    def _free_if_unheld(self, object_id: bytes, owned: _Owned) -> None:
+        if owned.holds > 0:
+            return
+        if owned.borrowers and any(version > 0 for version in owned.borrowers.values()):
+            return
+        del self._owned[object_id]
+        self.commands.append(FreeObject(object_id))
+
+    def _forget_borrowed(self, object_id: bytes, borrowed: _Borrowed) -> None:
+        del self._borrowed[object_id]
+        self._settle(borrowed)
+        version = self._next_version()
+        self.commands.append(
+            SendRelease(borrowed.owner, object_id, version, borrowed.is_reported)
+        )
+
+    def _settle(self, borrowed: _Borrowed) -> None:
+        tickets, borrowed.tickets = borrowed.tickets, []
+        for waiting in tickets:
+            waiting.count -= 1
+            if waiting.count == 0:
+                self.commands.append(Settled(waiting.ticket))

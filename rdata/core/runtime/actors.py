@@ -1,0 +1,319 @@
+"""How do calls reach an actor, in the order in which this process made them?
+
+    new ──lease granted, or located──► connected ──its process ends──► dead
+     └────────────── creation fails, killed, owner gone ────────────────┘
+
+Calls wait in one queue an actor until the first is ready to go: its arguments are known, and so is
+where the actor runs. Its creator sends the constructor ahead of them on the same connection.
+Every method wants the runtime's lock held.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from rdata.core import messages as m
+from rdata.core import ids, serialize
+from rdata.core.runtime.agent_link import AgentLink
+from rdata.core.runtime.calls import PendingTask
+from rdata.core.runtime.objects import ObjectTable
+from rdata.core.runtime.peers import Peers
+from rdata.core.runtime.streams import Stream
+from rdata.core.runtime.tasks import TaskTable, fill_slots, push_message, resolve
+from rdata.errors import ActorDiedError, ActorUnschedulableError, RdataError, TaskCancelledError
+
+
+@dataclass(slots=True, eq=False)
+class _Actor:
+    """An actor, as one of its callers sees it."""
+
+    id: bytes
+    name: str
+    queue: deque[PendingTask] = field(default_factory=deque)
+    sent: dict[bytes, PendingTask] = field(default_factory=dict)  # without a reply yet
+    worker: bytes = b""
+    address: str = ""
+    death: RdataError | None = None
+    creation: PendingTask | None = None  # in its creator, until the constructor has returned
+    key: int | None = None  # of the creator's demand for its lease
+    is_unheld: bool = False  # its last handle is gone: it ends after its calls
+    has_sent_end: bool = False
+
+
+class ActorTable:
+    """The actors that this process calls."""
+
+    def __init__(
+        self, agent: AgentLink, peers: Peers, objects: ObjectTable, tasks: TaskTable
+    ) -> None:
+        self._agent = agent
+        self._peers = peers
+        self._objects = objects
+        self._tasks = tasks
+        self._actors: dict[bytes, _Actor] = {}  # by object id
+        self._by_worker: dict[bytes, _Actor] = {}
+        self._by_key: dict[int, _Actor] = {}
+        self._calls: dict[bytes, tuple[_Actor, PendingTask]] = {}
+        self._streams = tasks.streams
+
+    # ------------------------------------------------------------ creation
+
+    def create(
+        self,
+        object_id: bytes,
+        name: str,
+        creation: PendingTask,
+        resources: dict[str, float],
+        held: dict[str, float],
+        depth: int,
+    ) -> None:
+        """A new actor of this process's: its lease is wanted once its arguments are known."""
+        actor = _Actor(object_id, name, creation=creation)
+        self._actors[object_id] = actor
+        entry = self._objects.create(object_id)
+        entry.value = m.Value(m.Value.INLINE)  # there is nothing to wait for
+
+        def want() -> None:
+            failed = fill_slots(self._objects, creation)
+            if actor.death is not None:
+                return
+            if failed is not None:
+                error = serialize.load_error(failed.data, _no_refs)
+                self._end(actor, ActorDiedError(f"actor {name}: an argument failed: {error}"))
+                return
+            actor.key = len(self._by_key) * 2 + 1  # odd: tasks have the even ones
+            self._by_key[actor.key] = actor
+            self._agent.send(m.Want(actor.key, resources, 1, depth, held, dedicated=True))
+
+        resolve(self._objects, creation, want)
+
+    def owns_key(self, key: int) -> bool:
+        """Whether the agent's `key` is one of an actor."""
+        return key in self._by_key
+
+    def granted(self, grant: m.Granted) -> None:
+        """A worker for an actor: it gets the constructor, and all calls after it."""
+        actor = self._by_key[grant.key]
+        if actor.death is not None or actor.creation is None:
+            self._agent.send(m.ReturnLease(grant.lease))
+            return
+        actor.worker, actor.address = grant.worker, grant.address
+        self._by_worker[grant.worker] = actor
+        self._calls[actor.creation.id] = actor, actor.creation
+        self._peers.send(actor.address, push_message([actor.creation], set()))
+        self._send_ready(actor)
+
+    def unschedulable(self, key: int, reason: str) -> None:
+        """No node can ever hold the actor."""
+        actor = self._by_key[key]
+        self._end(actor, ActorUnschedulableError(f"actor {actor.name}: {reason}"))
+        self._agent.send(m.KillActor(ids.task_of(actor.id), reason))
+
+    # ------------------------------------------------------------ calls
+
+    def call(self, object_id: bytes, call: PendingTask) -> None:
+        """A call: it goes after all that this process has made before."""
+        message = call.message
+        if message.num_returns == m.Task.STREAMING:
+            self._streams[call.id] = Stream(call.id, message.backpressure)
+        else:
+            for return_id in call.return_ids():
+                self._objects.create(return_id)
+        actor = self._actors.get(object_id)
+        if actor is None:
+            actor = self._actors[object_id] = _Actor(object_id, message.name.rpartition(".")[0])
+            self._agent.send(m.LocateActor(ids.task_of(object_id)))
+        self._calls[call.id] = actor, call
+        if actor.death is not None:
+            self._fail(call, actor.death)
+            return
+        actor.queue.append(call)
+        if call.slots:
+            resolve(self._objects, call, lambda: self._send_ready(actor))
+        else:
+            self._send_ready(actor)
+
+    def _send_ready(self, actor: _Actor) -> None:
+        if not actor.worker:
+            return
+        batch = []
+        while actor.queue and actor.queue[0].num_unresolved == 0:
+            call = actor.queue.popleft()
+            failed = fill_slots(self._objects, call)
+            if call.is_cancelled:
+                continue
+            if failed is not None:
+                self._finish(call, [failed])
+                continue
+            actor.sent[call.id] = call
+            batch.append(call)
+        if batch:
+            self._peers.send(actor.address, push_message(batch, set()))
+        self._end_if_unheld(actor)
+
+    # ------------------------------------------------------------ events
+
+    def located(self, message: m.ActorAt) -> None:
+        """The agent says where an actor runs, or how it ended."""
+        actor = self._actors.get(ids.object_id(message.actor, 0))
+        if actor is None or actor.worker or actor.death is not None:
+            return
+        if message.death:
+            self._end(actor, self._died(actor, message.death))
+            return
+        actor.worker, actor.address = message.worker, message.address
+        self._by_worker[message.worker] = actor
+        self._send_ready(actor)
+
+    def replied(self, worker: bytes, replies: list[m.Reply]) -> list[m.Reply]:
+        """Finish the calls among these; the rest is not about actors."""
+        others = []
+        for reply in replies:
+            known = self._calls.get(reply.task)
+            if known is None:
+                others.append(reply)
+                continue
+            actor, call = known
+            if call is actor.creation:
+                self._created(actor, reply)
+                continue
+            actor.sent.pop(call.id, None)
+            stream = self._streams.get(call.id)
+            if stream is not None and not reply.values:
+                stream.ended(reply.num_items)
+                self._forget(call)
+            else:
+                self._finish(call, reply.values)
+                for index, value in enumerate(reply.values):
+                    self._tasks.acknowledge(worker, call.id, index, value)
+        return others
+
+    def _created(self, actor: _Actor, reply: m.Reply) -> None:
+        creation, actor.creation = actor.creation, None
+        assert creation is not None
+        self._forget(creation)
+        if reply.values and reply.values[0].kind == m.Value.ERROR:
+            cause = serialize.load_error(reply.values[0].data, _no_refs)
+            notes = "\n".join(getattr(cause, "__notes__", ()))
+            error = ActorDiedError(
+                f"actor {actor.name} could not be made: its constructor raised "
+                f"{type(cause).__name__}: {cause}{notes}"
+            )
+            error.__cause__ = cause
+            self._end(actor, error)
+
+    def item(self, worker: bytes, message: m.Item) -> bool:
+        """A generator method has yielded; False if it is not an actor's."""
+        known = self._calls.get(message.task)
+        if known is None:
+            return False
+        self._tasks.acknowledge(worker, message.task, message.index, message.value)
+        self._tasks.add_item(self._streams[message.task], message.index, message.value)
+        return True
+
+    def process_gone(self, process: bytes, reason: str) -> None:
+        """A process has ended: perhaps an actor's."""
+        actor = self._by_worker.pop(process, None)
+        if actor is None:
+            return
+        if actor.creation is not None:  # the directory does not know that it ran there
+            self._agent.send(m.KillActor(ids.task_of(actor.id), reason))
+        self._end(actor, self._died(actor, reason))
+
+    def unheld(self, object_id: bytes) -> bool:
+        """The last handle of an actor of this process's is gone; False if it is no actor."""
+        actor = self._actors.get(object_id)
+        if actor is None:
+            return False
+        actor.is_unheld = True
+        self._end_if_unheld(actor)
+        return True
+
+    def _end_if_unheld(self, actor: _Actor) -> None:
+        if not actor.is_unheld or actor.has_sent_end or actor.death is not None:
+            return
+        if actor.worker and not actor.queue:
+            actor.has_sent_end = True
+            self._peers.send(actor.address, m.EndActor())
+        elif not actor.worker and not actor.queue and actor.creation is not None:
+            reason = "all handles to it are gone"
+            self._agent.send(m.KillActor(ids.task_of(actor.id), reason))
+            self._end(actor, self._died(actor, reason))
+
+    def kill(self, object_id: bytes) -> None:
+        """Somebody in this process wants the actor to end now."""
+        reason = "it was ended by rdata.kill()"
+        self._agent.send(m.KillActor(ids.task_of(object_id), reason))
+        actor = self._actors.get(object_id)
+        if actor is not None and not actor.worker:
+            self._end(actor, self._died(actor, reason))
+
+    def cancel(self, task_id: bytes) -> bool:
+        """Stop a call that has not finished; False if it is not an actor's."""
+        known = self._calls.get(task_id)
+        if known is None:
+            return False
+        actor, call = known
+        call.is_cancelled = True
+        if task_id in actor.sent:
+            self._peers.send(actor.address, m.CancelTask(task_id))
+        else:
+            error = TaskCancelledError(f"call {call.message.name} was cancelled")
+            self._fail(call, error)
+        return True
+
+    def tell(self, task_id: bytes, message: m.Direct) -> bool:
+        """Send to the actor that runs that call; False if it is not an actor's."""
+        known = self._calls.get(task_id)
+        if known is None:
+            return False
+        if known[0].worker:
+            self._peers.send(known[0].address, message)
+        return True
+
+    # ------------------------------------------------------------ ends
+
+    def _end(self, actor: _Actor, error: RdataError) -> None:
+        actor.death = error
+        if actor.key is not None and not actor.worker:
+            self._agent.send(m.Want(actor.key, {}, 0, 0, None, dedicated=True))
+        creation, actor.creation = actor.creation, None
+        if creation is not None:
+            self._forget(creation)
+        unfinished = [*actor.sent.values(), *actor.queue]
+        actor.sent.clear()
+        actor.queue.clear()
+        for call in unfinished:
+            if call.id in self._calls:
+                self._fail(call, error)
+        self._by_worker.pop(actor.worker, None)
+
+    @staticmethod
+    def _died(actor: _Actor, reason: str) -> ActorDiedError:
+        actor_id = ids.task_of(actor.id).hex()
+        return ActorDiedError(f"actor {actor.name} ({actor_id}) has ended: {reason}")
+
+    def _fail(self, call: PendingTask, error: RdataError) -> None:
+        self._finish(call, [m.Value(m.Value.ERROR, serialize.dump_system_error(error))])
+
+    def _finish(self, call: PendingTask, values: list[m.Value]) -> None:
+        stream = self._streams.get(call.id)
+        if stream is not None:
+            self._tasks.fail_stream(stream, values[0])
+        else:
+            returns = call.return_ids()
+            given = values if len(values) == len(returns) else values[:1] * len(returns)
+            for object_id, value in zip(returns, given, strict=True):
+                self._objects.complete(object_id, value)
+        self._forget(call)
+
+    def _forget(self, call: PendingTask) -> None:
+        self._calls.pop(call.id, None)
+        if call.held:
+            self._objects.drop_all(call.held)
+            call.held = []
+
+
+def _no_refs(object_id: bytes, owner: str) -> object:
+    raise RdataError("an exception that holds references cannot be shown here")

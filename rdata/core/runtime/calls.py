@@ -1,0 +1,140 @@
+"""How do a function, its arguments and its result cross to another process and back?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rdata.core import ids, serialize
+from rdata.core import messages as m
+from rdata.core.object_ref import ObjectRef
+from rdata.core.runtime.store_client import StoreClient
+from rdata.core.serialize import Serialized
+from rdata.core.specs import Function
+from rdata.errors import SerializationError
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A function as one runtime knows it: pickled once, with what it captured kept alive."""
+
+    runtime_id: bytes
+    blob: m.FunctionBlob
+    captured: tuple[ObjectRef, ...]
+
+
+class PendingTask:
+    """A task or an actor's call, from its submission until its last reply."""
+
+    __slots__ = (
+        "function_id",
+        "held",
+        "id",
+        "is_cancelled",
+        "is_pushed",
+        "message",
+        "num_unresolved",
+        "pool",
+        "registration",
+        "retries_left",
+        "retry_on",
+        "size_bytes",
+        "slots",
+    )
+
+    def __init__(self, message: m.Task, registration: Registration | None) -> None:
+        self.id = message.id
+        self.function_id = message.function
+        self.message = message
+        self.registration = registration
+        self.size_bytes = 100 + len(message.args)
+        self.held: list[bytes] = []  # objects that live at least as long as this task
+        self.slots: list[Slot] = []  # whole arguments that are references
+        self.num_unresolved = 0
+        self.pool: Any = None
+        self.retries_left = 0
+        self.retry_on: bool | tuple[type[BaseException], ...] = False
+        self.is_cancelled = False
+        self.is_pushed = False
+
+    def return_ids(self) -> list[bytes]:
+        """The objects that the task makes, other than a generator's items."""
+        return [ids.object_id(self.id, index) for index in range(max(0, self.message.num_returns))]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A reference that stands as a whole argument: its value takes its place."""
+
+    position: int  # -1 for a keyword argument
+    name: str
+    object_id: bytes
+    owner: str
+
+
+class CallEncoder:
+    """Makes messages of functions and arguments. Does not need the runtime's lock."""
+
+    def __init__(
+        self,
+        runtime_id: bytes,
+        store: StoreClient,
+        inline_bytes: int,
+        put: Callable[[Serialized], ObjectRef],
+    ) -> None:
+        self._runtime_id = runtime_id
+        self._store = store
+        self._inline_bytes = inline_bytes
+        self._put = put
+
+    def register(self, function: Function) -> Registration:
+        """Pickle the function, unless this runtime has it already."""
+        known = function.registration
+        if isinstance(known, Registration) and known.runtime_id == self._runtime_id:
+            return known
+        try:
+            value = serialize.dumps(function.target)
+        except SerializationError as error:
+            raise SerializationError(f"{function.name} cannot be sent to a worker: {error}") from error
+        captured = tuple(value.refs)
+        data = value.to_bytes()
+        function_id = hashlib.blake2b(data, digest_size=16).digest()
+        blob = m.FunctionBlob(function_id, data)
+        if len(data) > self._inline_bytes:  # once into the store, and not to every worker
+            stored = self._put(value)
+            blob = m.FunctionBlob(function_id, b"", stored.id, stored.owner)
+            captured += (stored,)
+        registration = Registration(self._runtime_id, blob, captured)
+        function.registration = registration
+        return registration
+
+    def encode_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bytes, ObjectRef | None, list[Slot], list[ObjectRef]]:
+        """Serialize arguments: (bytes, or the stored object, whole-reference slots, all refs)."""
+        if not args and not kwargs:
+            return b"", None, [], []
+        slots: list[Slot] = []
+        refs: list[ObjectRef] = []
+        for position, value in enumerate(args):
+            if type(value) is ObjectRef:
+                slots.append(Slot(position, "", value.id, value.owner))
+                refs.append(value)
+        for name, value in kwargs.items():
+            if type(value) is ObjectRef:
+                slots.append(Slot(-1, name, value.id, value.owner))
+                refs.append(value)
+        if slots:
+            args = tuple(None if type(value) is ObjectRef else value for value in args)
+            kwargs = {
+                name: None if type(value) is ObjectRef else value for name, value in kwargs.items()
+            }
+        value = serialize.dumps((args, kwargs))
+        refs.extend(value.refs)
+        if value.size <= self._inline_bytes:
+            return value.to_bytes(), None, slots, refs
+        stored = self._put(value)
+        refs.append(stored)
+        return b"", stored, slots, refs

@@ -1,0 +1,96 @@
+"""How does a program become a driver: with which node, and what does it tell that node?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from rdata.config import Settings
+from rdata.core import messages as m
+from rdata.core import runtime as runtimes
+from rdata.core.ids import new_process_id
+from rdata.core.launch import LaunchedNode, launch_node
+from rdata.core.runtime.cluster import ClusterRuntime
+from rdata.core.runtime.peers import connect_node
+from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
+from rdata.errors import NodeStartError
+
+
+def start(
+    address: str | None,
+    num_cpus: float | None,
+    resources: Mapping[str, float],
+    object_store_memory: int | None,
+    namespace: str | None,
+    log_to_driver: bool,
+) -> ClusterRuntime:
+    """Start an embedded node and make this process its driver. Raises NodeStartError."""
+    if address is not None:
+        raise NodeStartError(
+            f"address={address!r}: this version of rdata starts a node of its own for each "
+            "program; leave `address` out"
+        )
+    settings = Settings.from_environment()
+    node = launch_node(num_cpus, resources, object_store_memory, settings)
+    try:
+        return _connect(node, settings, namespace, log_to_driver)
+    except BaseException:
+        node.process.kill()
+        node.process.wait()
+        raise
+
+
+def _connect(
+    node: LaunchedNode, settings: Settings, namespace: str | None, log_to_driver: bool
+) -> ClusterRuntime:
+    process_id = new_process_id()
+    try:
+        sock = connect_node(node.address, settings.connect_timeout_s)
+    except OSError as error:
+        raise NodeStartError(f"cannot connect to the new node: {error}") from error
+    runtime = ClusterRuntime(
+        process_id,
+        node.address,
+        bytes.fromhex(node.node_id),
+        process_id,
+        node.token,
+        namespace or f"job-{process_id.hex()}",
+        settings,
+        _print_log,
+    )
+    runtime.start(sock, ClientHandshake(node.token, ROLE_DRIVER, process_id))
+    hello = m.Register(
+        process_id,
+        os.getpid(),
+        [os.path.abspath(path) for path in sys.path],
+        os.getcwd(),
+        dict(os.environ),
+        runtime.namespace,
+        log_to_driver,
+    )
+    if not runtime.register(hello, settings.start_timeout_s):
+        runtime.shutdown()
+        raise NodeStartError("the new node refused this driver, or did not answer")
+    runtime.at_shutdown(lambda: node.wait_for_end(settings.connect_timeout_s))
+    return runtime
+
+
+def _print_log(message: m.LogLines) -> None:
+    stream = sys.stderr if message.is_stderr else sys.stdout
+    prefix = f"({message.name} pid={message.pid}) "
+    try:
+        stream.write("".join(f"{prefix}{line}\n" for line in message.lines))
+        stream.flush()
+    except (ValueError, OSError):  # the program has closed it
+        return
+
+
+def _leave_in_child() -> None:
+    runtime = runtimes.current()
+    if isinstance(runtime, ClusterRuntime):
+        runtimes.install(None)  # the child may init a node of its own
+        runtime.close_in_child()
+
+
+os.register_at_fork(after_in_child=_leave_in_child)

@@ -1,0 +1,165 @@
+"""What does the inline runtime know of a call, an actor and a stream of items?"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdata.core.object_ref import ObjectRef
+from rdata.core.runtime.seam import RuntimeContext
+from rdata.core.serialize import format_user_frames
+from rdata.core.specs import ActorInterface, ActorOptions, NumReturns
+from rdata.errors import (
+    ActorDiedError,
+    NondeterministicTaskError,
+    TaskError,
+    WorkerCrashedError,
+)
+
+
+class Failure:
+    """An error that stands where a value would."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = _without_frames(error)
+
+    def error(self) -> BaseException:
+        """The error as a new instance: raising one instance again and again piles up frames."""
+        known = self._error
+        if isinstance(known, TaskError):
+            return TaskError.wrap(known.cause, known.origin, known.frames)
+        return type(known)(*known.args)
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """Drop tracebacks: their frames' local variables would keep references alive."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        link = pending.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        link.__traceback__ = None
+        pending += [link.__cause__, link.__context__, getattr(link, "cause", None)]
+    return error
+
+
+@dataclass(slots=True)
+class Resources:
+    """What the only node has, and what of it is in use; more than there is, if calls nest."""
+
+    total: Mapping[str, float]
+    held: Counter[str] = field(default_factory=Counter)
+
+    def lack(self, needs: Mapping[str, float]) -> str:
+        """Why `needs` can never be met; empty if they can."""
+        if all(amount <= self.total.get(name, 0) for name, amount in needs.items()):
+            return ""
+        return (
+            f"needs {dict(needs)}, and the only node has {dict(self.total)}: ask for less, or call "
+            "rdata.init with more num_cpus or resources"
+        )
+
+    def available(self) -> dict[str, float]:
+        """The amounts that are not in use, those of 0 left out."""
+        left = {name: total - self.held[name] for name, total in self.total.items()}
+        return {name: amount for name, amount in left.items() if amount > 0}
+
+
+@dataclass(slots=True)
+class Actor:
+    """An actor: a plain object, and a lock so that one call at a time runs."""
+
+    id: bytes
+    interface: ActorInterface
+    options: ActorOptions
+    namespace: str
+    instance: Any = None
+    failure: Failure | None = None  # of the constructor, or the actor's death
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    streams: list[Stream] = field(default_factory=list)  # of its methods, unfinished
+    is_placed: bool = False  # holds its resources
+    detached_ref: ObjectRef | None = None
+
+    @property
+    def held(self) -> dict[str, float]:
+        """The resources it holds for life: those that were asked for."""
+        cpus = {"CPU": self.options.num_cpus} if self.options.num_cpus else {}
+        return {**cpus, **self.options.resources}
+
+    def die(self, how: str) -> Failure:
+        """All its calls from now on fail, with an ActorDiedError unless it had failed before."""
+        self.failure = self.failure or Failure(
+            ActorDiedError(f"actor {self.interface.class_name} ({self.id.hex()}) has ended: {how}")
+        )
+        self.instance = None
+        return self.failure
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of user code: of a task, an actor's constructor or one of its methods."""
+
+    task_id: bytes
+    origin: str
+    context: RuntimeContext
+    run: Callable[[], Any]  # resolves the arguments and calls the user's function
+    num_returns: NumReturns
+    needs: Mapping[str, float]
+    retries: int = 0
+    retry_exceptions: bool | tuple[type[BaseException], ...] = False
+    actor: Actor | None = None
+
+    def is_retried(self, error: BaseException, attempt: int) -> bool:
+        """Tell whether the task runs again after its attempt number `attempt` raised `error`."""
+        if attempt >= self.retries >= 0 or self.retry_exceptions is False:
+            return False
+        return self.retry_exceptions is True or isinstance(error, self.retry_exceptions)
+
+    def failure(self, error: BaseException) -> Failure:
+        """What `get` will raise because the user's code raised `error`."""
+        if isinstance(error, DependencyError):
+            return error.failure
+        if isinstance(error, SystemExit) and self.actor is not None:
+            return self.actor.die(f"it left by exit_actor() or sys.exit({error.code!r})")
+        if isinstance(error, SystemExit):
+            return Failure(WorkerCrashedError(f"{self.origin} called sys.exit({error.code!r})"))
+        return Failure(TaskError.wrap(error, self.origin, format_user_frames(error)))
+
+
+class DependencyError(Exception):
+    """An argument is a reference to an error, which becomes the call's own."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+@dataclass(slots=True)
+class Stream:
+    """A generator call whose items are made when they are asked for."""
+
+    call: Call
+    items: Iterator[Any] | None = None  # None: not begun
+    made: deque[ObjectRef] = field(default_factory=deque)  # and not taken yet
+    num_made: int = 0
+    num_again: int = 0  # items of a rerun that were made before
+    attempt: int = 0
+    is_finished: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def nondeterministic(self) -> Failure:
+        """The error of a rerun that ended before the items that the first run gave."""
+        return Failure(
+            NondeterministicTaskError(
+                f"{self.call.origin} gave {self.num_made} items before it was run again after an "
+                f"exception, and {self.num_made - self.num_again} then: a generator that is "
+                "retried must give the same items each time"
+            )
+        )

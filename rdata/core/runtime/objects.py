@@ -1,0 +1,242 @@
+"""What does this process know of each object: its value, who holds it, who waits for it?
+
+Every method wants the runtime's lock held. `ownership` decides; this table keeps the values, and
+carries the decisions out as messages, which never block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rdata.core import messages as m
+from rdata.core import ownership
+from rdata.core.ids import owner_of
+from rdata.core.ownership import Ownership
+from rdata.core.runtime.agent_link import AgentLink
+from rdata.core.runtime.peers import Peers
+from rdata.core.serialize import dump_system_error
+from rdata.errors import ObjectLostError, OwnerDiedError
+
+Callback = Callable[[], None]
+
+
+class ObjectEntry:
+    """What is known of one object."""
+
+    __slots__ = ("callbacks", "fetchers", "is_fetching", "owner", "value")
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner  # where its owner can be reached; "" for this process's own
+        self.value: m.Value | None = None
+        self.callbacks: list[Callback] | None = None
+        self.fetchers: list[bytes] | None = None  # borrowers that wait for the value
+        self.is_fetching = False
+
+
+class ObjectTable:
+    """The objects of one process, owned and borrowed."""
+
+    def __init__(
+        self,
+        process_id: bytes,
+        peers: Peers,
+        agent: AgentLink,
+        on_actor_unheld: Callable[[bytes], bool],
+    ) -> None:
+        """`on_actor_unheld(id)`: the last holder let go; True if the id was an actor's."""
+        self._process_id = process_id
+        self._peers = peers
+        self._agent = agent
+        self._on_actor_unheld = on_actor_unheld
+        self._ownership = Ownership()
+        self._entries: dict[bytes, ObjectEntry] = {}
+        self._to_free: list[bytes] = []
+
+    # ------------------------------------------------------------ holders
+
+    def create(self, object_id: bytes) -> ObjectEntry:
+        """A new object of this process's own, held once."""
+        self._ownership.create(object_id)
+        entry = self._entries[object_id] = ObjectEntry("")
+        return entry
+
+    def hold(self, object_id: bytes, owner: str) -> None:
+        """One more holder; a foreign object becomes known by its first."""
+        if object_id not in self._entries:
+            if owner_of(object_id) == self._process_id:
+                # A reference came back after all holders had let go: that needs a lost message.
+                entry = self._entries[object_id] = ObjectEntry("")
+                self._ownership.create(object_id)
+                entry.value = _lost(object_id, "its owner had let go of it")
+                return
+            self._entries[object_id] = ObjectEntry(owner)
+        self._ownership.hold(object_id, owner)
+
+    def drop(self, object_id: bytes) -> None:
+        """One holder less."""
+        self._ownership.drop(object_id)
+        self.act()
+
+    def drop_all(self, object_ids: list[bytes]) -> None:
+        """One holder less of each."""
+        for object_id in object_ids:
+            self._ownership.drop(object_id)
+        self.act()
+
+    def keep(self, object_ids: list[bytes], then: Callback) -> None:
+        """Call `then` once the owners of all these know that this process holds them."""
+        is_known = self._ownership.keep(object_ids, then)
+        self.act()
+        if is_known:
+            then()
+
+    def is_held(self, object_id: bytes) -> bool:
+        """Whether anybody in this process holds it."""
+        return object_id in self._entries
+
+    def is_idle(self) -> bool:
+        """Whether nobody holds anything that this process owns."""
+        return self._ownership.is_idle()
+
+    # ------------------------------------------------------------ values
+
+    def entry(self, object_id: bytes) -> ObjectEntry | None:
+        """What is known of it."""
+        return self._entries.get(object_id)
+
+    def when_ready(self, object_id: bytes, callback: Callback) -> bool:
+        """True if the value is known; else `callback` follows when it is, under the lock."""
+        entry = self._entries.get(object_id)
+        if entry is None or entry.value is not None:
+            return True
+        if entry.callbacks is None:
+            entry.callbacks = []
+        entry.callbacks.append(callback)
+        if entry.owner and not entry.is_fetching:
+            entry.is_fetching = True
+            self._peers.send(entry.owner, m.Fetch(object_id))
+        return False
+
+    def forget_callback(self, object_id: bytes, callback: Callback) -> bool:
+        """Take back what `when_ready` noted; False if the value is known."""
+        entry = self._entries.get(object_id)
+        if entry is None or entry.value is not None:
+            return False
+        if entry.callbacks and callback in entry.callbacks:
+            entry.callbacks.remove(callback)
+        return True
+
+    def complete(self, object_id: bytes, value: m.Value) -> None:
+        """The value of an object is known. One that nobody holds any more is freed at once."""
+        entry = self._entries.get(object_id)
+        if entry is None:
+            if value.kind == m.Value.STORED:
+                self._to_free.append(object_id)
+            return
+        if not entry.owner:
+            for inner, owner in value.refs:
+                self.hold(inner, owner)
+        entry.value = value
+        callbacks, entry.callbacks = entry.callbacks, None
+        for callback in callbacks or ():
+            callback()
+        if entry.fetchers:
+            for process in entry.fetchers:
+                self._peers.reply(process, m.Fetched(object_id, True, value))
+            entry.fetchers = None
+
+    # ------------------------------------------------------------ messages of other processes
+
+    def fetch(self, process: bytes, object_id: bytes) -> None:
+        """A borrower asks for the value."""
+        entry = self._entries.get(object_id)
+        if entry is None:
+            self._peers.reply(process, m.Fetched(object_id, False, m.Value(m.Value.ERROR)))
+        elif entry.value is not None:
+            self._peers.reply(process, m.Fetched(object_id, True, entry.value))
+        else:
+            entry.fetchers = [*(entry.fetchers or ()), process]
+
+    def fetched(self, message: m.Fetched) -> None:
+        """An owner answers."""
+        value = message.value
+        if not message.is_known:
+            value = _lost(message.object_id, "its owner had let go of it")
+        self.complete(message.object_id, value)
+
+    def borrowed_by(self, process: bytes, message: m.Borrow) -> None:
+        """A process holds an object of this one's."""
+        self._ownership.borrowed_by(message.object_id, process, message.version)
+        self.act()
+
+    def borrow_acknowledged(self, message: m.BorrowAck) -> None:
+        """An owner knows of this process's hold."""
+        self._ownership.borrow_acknowledged(message.object_id, message.version)
+        self.act()
+
+    def released_by(self, process: bytes, message: m.Release) -> None:
+        """A process lets go of an object of this one's."""
+        self._ownership.released_by(message.object_id, process, message.version)
+        self.act()
+
+    def process_gone(self, process: bytes, reason: str) -> None:
+        """A process has ended: what it owned is lost, what it held it holds no longer."""
+        for object_id in self._ownership.process_gone(process):
+            entry = self._entries.get(object_id)
+            if entry is not None and (entry.value is None or entry.value.kind == m.Value.STORED):
+                error = OwnerDiedError(
+                    f"object {object_id.hex()} is gone with the process that owned it ({reason}); "
+                    "have a longer-lived process, the driver for instance, submit the task or put"
+                )
+                entry.value = None
+                self.complete(object_id, m.Value(m.Value.ERROR, dump_system_error(error)))
+        self.act()
+
+    # ------------------------------------------------------------ carrying out decisions
+
+    def act(self) -> None:
+        """Carry out what ownership has decided."""
+        commands = self._ownership.commands
+        while commands:  # grows meanwhile: an object that is freed drops those inside
+            batch = commands[:]
+            commands.clear()
+            for command in batch:
+                self._carry_out(command)
+
+    def flush_frees(self) -> None:
+        """Tell the agent which stored objects are no longer held."""
+        if self._to_free:
+            freed, self._to_free = self._to_free, []
+            self._agent.send(m.Free(freed))
+
+    def _carry_out(self, command: ownership.Command) -> None:
+        match command:
+            case ownership.FreeObject(object_id):
+                self._free(object_id)
+            case ownership.SendRelease(owner, object_id, version, was_reported):
+                self._entries.pop(object_id, None)
+                if was_reported:
+                    self._peers.send(owner, m.Release(object_id, version))
+            case ownership.SendBorrow(owner, object_id, version):
+                self._peers.send(owner, m.Borrow(object_id, version))
+            case ownership.SendAck(borrower, object_id, version):
+                self._peers.reply(borrower, m.BorrowAck(object_id, version))
+            case ownership.Settled(then):
+                then()
+
+    def _free(self, object_id: bytes) -> None:
+        if self._on_actor_unheld(object_id):
+            self._entries.pop(object_id, None)
+            return
+        entry = self._entries.pop(object_id, None)
+        if entry is None or entry.value is None:
+            return
+        for inner, _ in entry.value.refs:
+            self._ownership.drop(inner)
+        if entry.value.kind == m.Value.STORED:
+            self._to_free.append(object_id)
+
+
+def _lost(object_id: bytes, why: str) -> m.Value:
+    error = ObjectLostError(f"object {object_id.hex()} cannot be had: {why}")
+    return m.Value(m.Value.ERROR, dump_system_error(error))

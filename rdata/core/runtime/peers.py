@@ -1,0 +1,141 @@
+"""How does a process reach another one? Through that one's agent, which hands the connection on.
+
+An address is `<process id>@<node address>`, a node's address `unix:<path>`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from rdata.core.messages import Attach, AttachFailed, Direct, direct_decoder
+from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
+from rdata.core.wire.connection import Connection
+from rdata.core.wire.loop import Loop
+
+
+def process_of(address: str) -> bytes:
+    """The process that an address names."""
+    return bytes.fromhex(address.partition("@")[0])
+
+
+def connect_node(address: str, timeout_s: float) -> socket.socket:
+    """A socket to a node's port. Raises OSError."""
+    scheme, _, path = address.partition(":")
+    if scheme != "unix":
+        raise OSError(f"not a node's address: {address!r}")
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(timeout_s)
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Peers:
+    """This process's connections to other processes, one each, made when first needed."""
+
+    def __init__(
+        self,
+        process_id: bytes,
+        token: bytes,
+        loop: Loop,
+        timeout_s: float,
+        on_messages: Callable[[bytes, list[Any]], None],
+        on_gone: Callable[[bytes, str], None],
+    ) -> None:
+        """`on_messages(process, messages)`, `on_gone(process, reason)`: on the loop's thread."""
+        self._process_id = process_id
+        self._token = token
+        self._loop = loop
+        self._timeout_s = timeout_s
+        self._on_messages = on_messages
+        self._on_gone = on_gone
+        self._connections: dict[bytes, Connection] = {}
+        self._processes: dict[Connection, bytes] = {}
+
+    def send(self, address: str, message: Direct) -> None:
+        """Send to the process at `address`, connecting first if need be."""
+        self.connection(address).send(message)
+
+    def reply(self, process: bytes, message: Direct) -> None:
+        """Send to a process that has connected to this one; nothing if it is gone."""
+        connection = self._connections.get(process)
+        if connection is not None:
+            connection.send(message)
+
+    def connection(self, address: str) -> Connection:
+        """The connection to the process; if it cannot be made, `on_gone` follows."""
+        process = process_of(address)
+        connection = self._connections.get(process)
+        if connection is not None:
+            return connection
+        try:
+            sock = connect_node(address.partition("@")[2], self._timeout_s)
+        except OSError as error:
+            reason = f"its node cannot be reached: {error.strerror or error}"
+            self._loop.call_soon(lambda: self._on_gone(process, reason))
+            sock, unused = socket.socketpair()  # a closed one: what is sent goes nowhere
+            unused.close()
+            return self._add(process, sock, None)
+        handshake = ClientHandshake(self._token, ROLE_DRIVER, self._process_id)
+        connection = self._add(process, sock, handshake)
+        connection.send(Attach(process))
+        return connection
+
+    def accept(self, process: bytes, fd: int) -> None:
+        """The agent hands on a connection that `process` has made to this one."""
+        sock = socket.socket(fileno=fd)
+        if process in self._connections:
+            # Both have connected at once. Each sends on its own; both are read.
+            self._processes[self._connect(sock, None)] = process
+        else:
+            self._add(process, sock, None)
+
+    def process_ended(self, process: bytes, reason: str) -> None:
+        """The agent says that the process has ended: read what it had sent, then close."""
+        for connection, of in list(self._processes.items()):
+            if of == process:
+                connection.drain_and_close(reason)
+
+    def is_connected(self, process: bytes) -> bool:
+        """Whether there is a connection with it."""
+        return process in self._connections
+
+    def close(self) -> None:
+        """Close all."""
+        for connection in list(self._processes):
+            connection.close()
+
+    def close_in_child(self) -> None:
+        """After a fork, in the child."""
+        for connection in self._processes:
+            connection.close_in_child()
+
+    def _add(self, process: bytes, sock: socket.socket, handshake: Any) -> Connection:
+        connection = self._connect(sock, handshake)
+        self._connections[process] = connection
+        self._processes[connection] = process
+        return connection
+
+    def _connect(self, sock: socket.socket, handshake: ClientHandshake | None) -> Connection:
+        return Connection(
+            sock, self._loop, direct_decoder, self._received, self._closed, handshake
+        )
+
+    def _received(self, connection: Connection, messages: list[Any]) -> None:
+        process = self._processes[connection]
+        if isinstance(messages[0], AttachFailed):
+            self._on_gone(process, messages[0].reason)
+            return
+        self._on_messages(process, messages)
+
+    def _closed(self, connection: Connection, reason: str) -> None:
+        process = self._processes.pop(connection, None)
+        if process is not None and self._connections.get(process) is connection:
+            del self._connections[process]
+
+

@@ -1,0 +1,143 @@
+"""What must a runtime do, so that the public core API means something?
+
+Two implementations: `cluster` (a node's processes do the work) and `inline` (the calling thread
+does). One contract suite, `tests/core/runtime/`, runs over both.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptions, TaskOptions
+
+Waitable = ObjectRef | ObjectRefGenerator
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeContext:
+    """Where code runs; ids as hex text, None where there is none (Ray's `RuntimeContext`)."""
+
+    job_id: str
+    node_id: str
+    worker_id: str
+    namespace: str
+    task_id: str | None = None
+    task_name: str | None = None
+    actor_id: str | None = None
+    actor_name: str | None = None
+    assigned_resources: Mapping[str, float] | None = None
+
+
+class Runtime(Protocol):
+    """Thread-safe throughout. What blocks says so; nothing else waits for another process."""
+
+    released: deque[bytes]
+    """Ids of references that were finalised: `ObjectRef.__del__` appends, the runtime drains."""
+    dropped_streams: deque[bytes]
+    """Task ids of generators that were finalised."""
+
+    def submit(
+        self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+    ) -> list[ObjectRef] | ObjectRefGenerator:
+        """Run the function somewhere: `num_returns` references, or a generator of them.
+
+        References among `args` and the values of `kwargs` are replaced by their values before
+        the function is called; those nested deeper stay references. Raises SerializationError
+        at once if an argument or the function cannot travel.
+        """
+        ...
+
+    def create_actor(
+        self,
+        cls: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: ActorOptions,
+        interface: ActorInterface,
+    ) -> ObjectRef:
+        """Start an actor. The reference stands for it: when all copies are gone, the actor ends.
+
+        Raises ValueError if its name is taken in its namespace. Does not wait for the constructor;
+        that one's exception is raised by the first call's `get`.
+        """
+        ...
+
+    def call_actor(
+        self,
+        actor: ObjectRef,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: MethodOptions,
+    ) -> list[ObjectRef] | ObjectRefGenerator:
+        """Call a method. Calls from one process run in the order in which they were made."""
+        ...
+
+    def find_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef, ActorInterface]:
+        """The live actor of that name. Blocks for a round trip; ValueError if there is none."""
+        ...
+
+    def kill_actor(self, actor: ObjectRef) -> None:
+        """End the actor now; calls that have not finished raise ActorDiedError."""
+        ...
+
+    def cancel(self, ref: Waitable, force: bool) -> None:
+        """Stop the task that makes `ref` if it has not finished; `get` raises TaskCancelledError.
+
+        A running task gets a KeyboardInterrupt; with `force` its process is ended.
+        """
+        ...
+
+    def put(self, value: Any) -> ObjectRef:
+        """Store a copy of the value. Blocks while the store has no room."""
+        ...
+
+    def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
+        """The values, in order. Blocks until all exist, or one is an error, which is raised.
+
+        Large numpy arrays and Arrow tables are read-only views of shared memory. Raises
+        GetTimeoutError after `timeout` seconds.
+        """
+        ...
+
+    def wait(
+        self, refs: Sequence[Waitable], num_returns: int, timeout: float | None
+    ) -> tuple[list[Waitable], list[Waitable]]:
+        """Block until `num_returns` of `refs` are ready: (ready, not ready), each in given order.
+
+        A generator is ready when `next_item` would not block. At most `num_returns` are returned
+        as ready. An error counts as ready.
+        """
+        ...
+
+    def next_item(self, generator: ObjectRefGenerator, timeout: float | None) -> ObjectRef | None:
+        """The next item's reference, None after the last. Blocks; GetTimeoutError."""
+        ...
+
+    def on_ready(self, ref: Waitable, callback: Callable[[], None]) -> None:
+        """Call `callback` once, from any thread (or at once), when `ref` is ready."""
+        ...
+
+    def context(self) -> RuntimeContext:
+        """Where the calling thread runs."""
+        ...
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """One dict a node, with Ray's keys: NodeID, Alive, NodeManagerAddress, Resources, …"""
+        ...
+
+    def cluster_resources(self) -> dict[str, float]:
+        """All resources of all live nodes, by name."""
+        ...
+
+    def available_resources(self) -> dict[str, float]:
+        """What of them no lease or actor holds at the moment."""
+        ...
+
+    def shutdown(self) -> None:
+        """End the runtime and all that it started. Blocked calls of other threads raise."""
+        ...

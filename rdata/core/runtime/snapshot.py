@@ -1,0 +1,48 @@
+"""How does the inline runtime keep a value so that nobody can change it?"""
+
+from __future__ import annotations
+
+import sys
+from types import NoneType
+from typing import Any
+
+from rdata.core.object_ref import ObjectRef
+from rdata.core.serialize import dumps, loads
+from rdata.errors import SerializationError
+from rdata.lazy import pa
+
+_IMMUTABLE = frozenset({NoneType, bool, int, float, complex, str, bytes})
+
+
+class Snapshot:
+    """A copy of a value, as other processes would get it; the references in it live as long."""
+
+    __slots__ = ("_data", "_refs", "_shared")
+
+    def __init__(self, value: Any, what: str) -> None:
+        """Copy `value`; raises SerializationError, which names it `what`."""
+        self._refs: dict[bytes, ObjectRef] = {}
+        self._data: bytes | None = None
+        self._shared: Any = None
+        if _is_immutable(value):
+            self._shared = value
+            return
+        try:
+            serialized = dumps(value)
+        except SerializationError as error:
+            raise SerializationError(f"{what}: {error}") from error.__cause__
+        self._data = serialized.to_bytes()
+        self._refs = {ref.id: ref for ref in serialized.refs}
+
+    def load(self) -> Any:
+        """A new copy of the value; its arrays are read-only views of one memory."""
+        if self._data is None:
+            return self._shared
+        return loads(self._data, lambda id, owner: self._refs[id])
+
+
+def _is_immutable(value: Any) -> bool:
+    if type(value) in _IMMUTABLE:
+        return True
+    # Without a copy, a plan of Arrow operators costs here what the operators cost.
+    return "pyarrow" in sys.modules and type(value) in (pa.Table, pa.RecordBatch)

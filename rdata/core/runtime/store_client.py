@@ -1,0 +1,101 @@
+"""How does a process put objects into its node's store, and read them from there?"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+
+from rdata.core.messages import Abandon, Create, Created, Open, Opened, Seal, Unpin
+from rdata.core.runtime.agent_link import AgentLink
+from rdata.core.serialize import Serialized
+from rdata.core.store.segments import WritableSegment, map_readonly
+
+_MAX_WRITABLE = 64  # segments kept mapped for writing; each costs address space, no memory
+
+
+class StoreClient:
+    """This process's side of the store. `create` and `open` block for the agent's answer."""
+
+    def __init__(self, agent: AgentLink) -> None:
+        self._agent = agent
+        self._lock = threading.Lock()
+        self._fds: dict[int, int] = {}
+        self._writable: dict[int, WritableSegment] = {}
+        self._unpinned: deque[tuple[bytes, bool]] = deque()  # finalisers append, anyone drains
+
+    def write(self, object_id: bytes, value: Serialized) -> None:
+        """Store the value. Blocks while there is no room; raises ObjectStoreFullError."""
+        self.flush()
+        created: Created = self._agent.ask(
+            lambda request: Create(request, object_id, value.size)
+        )
+        segment = self._writable_segment(created)
+        try:
+            segment.write(created.offset, value.parts(), is_resident=created.is_resident)
+        except BaseException:
+            self._agent.send(Abandon(object_id))
+            raise
+        self._agent.send(Seal(object_id))
+
+    def read(self, object_id: bytes) -> memoryview | None:
+        """The object's bytes, mapped read-only and pinned while anything looks at them.
+
+        None if the store does not have the object.
+        """
+        self.flush()
+        opened: Opened = self._agent.ask(lambda request: Open(request, object_id))
+        if not opened.is_known:
+            return None
+        with self._lock:
+            fd = self._fds[opened.segment]
+            return map_readonly(
+                fd,
+                opened.offset,
+                opened.size,
+                lambda is_tainted: self._unpinned.append((object_id, is_tainted)),
+            )
+
+    def flush(self) -> None:
+        """Tell the agent which views have gone."""
+        if not self._unpinned:
+            return
+        objects, tainted = [], []
+        while self._unpinned:
+            object_id, is_tainted = self._unpinned.popleft()
+            (tainted if is_tainted else objects).append(object_id)
+        self._agent.send(Unpin(objects, tainted))
+
+    def keep_descriptor(self, segment: int, fd: int) -> None:
+        """The agent has sent a segment's descriptor. Called in the order of its messages."""
+        with self._lock:
+            known = self._fds.pop(segment, None)
+            self._fds[segment] = fd
+        if known is not None:
+            os.close(known)
+
+    def drop(self, segments: list[int]) -> None:
+        """The agent has given these up."""
+        with self._lock:
+            for segment in segments:
+                fd = self._fds.pop(segment, None)
+                if fd is not None:
+                    os.close(fd)
+                writable = self._writable.pop(segment, None)
+                if writable is not None:
+                    writable.close()
+
+    def close(self) -> None:
+        """Let go of all descriptors; views that live stay valid."""
+        self.drop([*self._fds, *self._writable])
+
+    def _writable_segment(self, created: Created) -> WritableSegment:
+        with self._lock:
+            segment = self._writable.pop(created.segment, None)
+            if segment is None:
+                while len(self._writable) >= _MAX_WRITABLE:
+                    self._writable.pop(next(iter(self._writable))).close()
+                fd = os.dup(self._fds[created.segment])
+                segment = WritableSegment(fd, created.capacity, is_slab=created.is_slab)
+            self._writable[created.segment] = segment  # last: used most recently
+            return segment

@@ -1,0 +1,391 @@
+"""How does a submitted task find its worker, and its result the way back?
+
+The submitter decides (core/scheduling/submitter.py); this carries its decisions out and feeds it
+what happens. Every method wants the runtime's lock held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rdata.config import Settings
+from rdata.core import messages as m
+from rdata.core import ids, serialize
+from rdata.core.runtime.agent_link import AgentLink
+from rdata.core.runtime.calls import PendingTask
+from rdata.core.runtime.objects import ObjectTable
+from rdata.core.runtime.peers import Peers
+from rdata.core.runtime.streams import Stream
+from rdata.core.scheduling import submitter
+from rdata.core.scheduling.submitter import Submitter
+from rdata.errors import (
+    NondeterministicTaskError,
+    RdataError,
+    TaskCancelledError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
+
+PoolKey = tuple[tuple[tuple[str, float], ...], int]  # resources, depth
+
+
+class TaskTable:
+    """The tasks of one process that are not finished, and the leases to run them on."""
+
+    def __init__(
+        self,
+        agent: AgentLink,
+        peers: Peers,
+        objects: ObjectTable,
+        settings: Settings,
+        load_error: Callable[[bytes], BaseException],
+    ) -> None:
+        self._agent = agent
+        self._peers = peers
+        self._objects = objects
+        self._load_error = load_error
+        self._submitter = Submitter(
+            settings.batch_target_s, settings.batch_bytes, settings.lease_idle_s
+        )
+        self._tasks: dict[bytes, PendingTask] = {}
+        self.streams: dict[bytes, Stream] = {}
+        self._keys: dict[int, PoolKey] = {}  # numbers for the agent
+        self._numbers: dict[PoolKey, int] = {}
+        self._lease_of: dict[bytes, int] = {}  # worker → lease
+        self._workers: dict[int, tuple[bytes, str]] = {}  # lease → worker, address
+        self._sent_functions: dict[bytes, set[bytes]] = {}  # worker → functions that it has
+
+    # ------------------------------------------------------------ submission
+
+    def add(self, task: PendingTask) -> None:
+        """A new task: its return objects are made, and its arguments awaited."""
+        message = task.message
+        if message.num_returns == m.Task.STREAMING:
+            self.streams[task.id] = Stream(task.id, message.backpressure)
+        else:
+            for object_id in task.return_ids():
+                self._objects.create(object_id)
+        self._tasks[task.id] = task
+        if task.slots:
+            resolve(self._objects, task, lambda: self._arguments_ready(task))
+        else:
+            self._queue(task)
+
+    def _arguments_ready(self, task: PendingTask) -> None:
+        failed = fill_slots(self._objects, task)
+        if task.is_cancelled:
+            return
+        if failed is not None:
+            self.finish(task, [failed] * max(1, task.message.num_returns))
+        else:
+            self._queue(task)
+
+    def _queue(self, task: PendingTask) -> None:
+        self._submitter.submit(task.pool, (task,), time.monotonic())
+        self._act()
+
+    # ------------------------------------------------------------ events
+
+    def granted(self, grant: m.Granted) -> None:
+        """The agent grants a lease."""
+        self._lease_of[grant.worker] = grant.lease
+        self._workers[grant.lease] = grant.worker, grant.address
+        self._submitter.granted(self._keys[grant.key], grant.lease, time.monotonic())
+        self._act()
+
+    def owns_key(self, key: int) -> bool:
+        """Whether the agent's `key` is one of these pools."""
+        return key in self._keys
+
+    def unschedulable(self, key: int, reason: str) -> None:
+        """The agent can never grant leases of that shape."""
+        for task in self._submitter.unschedulable(self._keys[key]):
+            assert isinstance(task, PendingTask)
+            self.fail(task, TaskUnschedulableError(f"task {task.message.name}: {reason}"))
+
+    def reclaimed(self, message: m.Reclaim) -> None:
+        """The agent wants the lease back."""
+        self._submitter.reclaimed(message.lease, message.only_if_idle)
+        self._act()
+
+    def replied(self, worker: bytes, replies: list[m.Reply]) -> None:
+        """A worker has finished tasks."""
+        lease = self._lease_of.get(worker)
+        if lease is not None:
+            results = [(reply.task, reply.run_s) for reply in replies]
+            self._submitter.finished(lease, results, time.monotonic())
+        for reply in replies:
+            task = self._tasks.get(reply.task)
+            if task is None or task.message.attempt != reply.attempt:
+                continue
+            if reply.is_retryable and self._retry_after_exception(task, reply.values[0]):
+                continue
+            if reply.num_items >= 0:
+                self._end_stream(worker, task, reply)
+            else:
+                self._receive(worker, task, reply)
+        self._act()
+
+    def _receive(self, worker: bytes, task: PendingTask, reply: m.Reply) -> None:
+        self.finish(task, reply.values)
+        for index, value in enumerate(reply.values):
+            self.acknowledge(worker, task.id, index, value)
+
+    def acknowledge(self, worker: bytes, task_id: bytes, index: int, value: m.Value) -> None:
+        """Once the owners of references inside a result know of this process, tell the worker."""
+        if value.refs:
+            inner = [object_id for object_id, _ in value.refs]
+            received = m.Received(task_id, index)
+            self._objects.keep(inner, lambda: self._peers.reply(worker, received))
+
+    def finish(self, task: PendingTask, values: Sequence[m.Value]) -> None:
+        """The task's outcome is known: one value a return (an error stands for all)."""
+        del self._tasks[task.id]
+        stream = self.streams.get(task.id)
+        if stream is not None:
+            self.fail_stream(stream, values[0])
+        elif task.message.num_returns == 1:
+            self._objects.complete(ids.object_id(task.id, 0), values[0])
+        else:
+            returns = task.return_ids()
+            given = list(values) if len(values) == len(returns) else [values[0]] * len(returns)
+            for object_id, value in zip(returns, given, strict=True):
+                self._objects.complete(object_id, value)
+        if task.held:
+            self._objects.drop_all(task.held)
+
+    def fail(self, task: PendingTask, error: RdataError) -> None:
+        """The task ends without a result of its own."""
+        self.finish(task, [m.Value(m.Value.ERROR, serialize.dump_system_error(error))])
+
+    def worker_died(self, worker: bytes, reason: str) -> None:
+        """A leased worker has ended: only the first of its tasks had started."""
+        self._sent_functions.pop(worker, None)
+        lease = self._lease_of.pop(worker, None)
+        if lease is None:
+            return
+        self._workers.pop(lease, None)
+        lost = self._submitter.lease_lost(lease, time.monotonic())
+        for position, task in enumerate(lost):
+            assert isinstance(task, PendingTask)
+            if task.id not in self._tasks:
+                continue
+            if task.is_cancelled:
+                self.fail(task, TaskCancelledError(f"task {task.message.name} was cancelled"))
+            elif position == 0 and task.retries_left == 0:
+                self.fail(task, WorkerCrashedError(crash_text(task, reason)))
+            else:
+                if position == 0 and task.retries_left > 0:
+                    task.retries_left -= 1
+                self._retry(task)
+        self._act()
+
+    def taken_back(self, worker: bytes, message: m.TakenBack) -> None:
+        """A worker gives tasks back unstarted."""
+        lease = self._lease_of.get(worker)
+        if lease is not None:
+            self._submitter.taken_back(lease, message.tasks, message.is_blocked, time.monotonic())
+            self._act()
+
+    def cancel(self, task_id: bytes, force: bool) -> None:
+        """Stop a task that has not finished."""
+        task = self._tasks.get(task_id)
+        if task is None:
+            return
+        task.is_cancelled = True
+        error = TaskCancelledError(f"task {task.message.name} was cancelled")
+        lease = self._submitter.lease_of(task_id)
+        if lease is None:
+            self._submitter.cancel(task.pool, task_id)
+            self.fail(task, error)
+            return
+        worker, address = self._workers[lease]
+        task.retries_left = 0
+        if force:
+            self._agent.send(m.KillProcess(worker, "its task was cancelled with force=True"))
+        else:
+            self._peers.send(address, m.CancelTask(task_id))
+
+    def tick(self) -> bool:
+        """Time has passed; whether there will be something to do next time."""
+        self._submitter.tick(time.monotonic())
+        self._act()
+        return self._submitter.needs_ticks()
+
+    # ------------------------------------------------------------ streams
+
+    def item(self, worker: bytes, message: m.Item) -> None:
+        """A generator task has yielded."""
+        task = self._tasks.get(message.task)
+        stream = self.streams.get(message.task)
+        if task is None or stream is None or message.attempt != task.message.attempt:
+            return
+        self.acknowledge(worker, message.task, message.index, message.value)
+        self.add_item(stream, message.index, message.value)
+
+    def add_item(self, stream: Stream, index: int, value: m.Value) -> None:
+        """An item has come; one that came before (the task ran again) is passed over."""
+        object_id = ids.object_id(stream.task_id, index)
+        if index < stream.num_arrived:
+            return
+        if not stream.is_dropped:
+            self._objects.create(object_id)
+        self._objects.complete(object_id, value)
+        stream.arrived(index)
+
+    def _end_stream(self, worker: bytes, task: PendingTask, reply: m.Reply) -> None:
+        stream = self.streams[task.id]
+        if reply.num_items != stream.num_arrived:
+            text = (
+                f"task {task.message.name} ran again and yielded {reply.num_items} items, where "
+                f"it had yielded at least {stream.num_arrived} before"
+            )
+            self.fail(task, NondeterministicTaskError(text))
+            return
+        del self._tasks[task.id]
+        if reply.values:  # it raised after its last item
+            self.fail_stream(stream, reply.values[0])
+        else:
+            stream.ended(reply.num_items)
+        self._forget_if_over(stream)
+        if task.held:
+            self._objects.drop_all(task.held)
+
+    def fail_stream(self, stream: Stream, error: m.Value) -> None:
+        """End the stream with an error in the place of its next item."""
+        self.add_item(stream, stream.num_arrived, error)
+        stream.ended(stream.num_arrived)
+        self._forget_if_over(stream)
+
+    def drop_stream(self, task_id: bytes) -> None:
+        """Nobody wants the rest."""
+        stream = self.streams.get(task_id)
+        if stream is None:
+            return
+        stream.is_dropped = True
+        self._objects.drop_all(stream.untaken())
+        self._forget_if_over(stream)
+
+    def _forget_if_over(self, stream: Stream) -> None:
+        if stream.is_dropped and stream.num_items is not None:
+            self.streams.pop(stream.task_id, None)
+
+    def tell(self, task_id: bytes, message: m.Direct) -> None:
+        """Send to the worker that has the task, if one has."""
+        lease = self._submitter.lease_of(task_id)
+        if lease is not None:
+            self._peers.send(self._workers[lease][1], message)
+
+    # ------------------------------------------------------------ retries
+
+    def _retry_after_exception(self, task: PendingTask, value: m.Value) -> bool:
+        if task.retries_left == 0 or task.is_cancelled:
+            return False
+        if task.retry_on is not True:
+            error = self._load_error(value.data)
+            if not (isinstance(task.retry_on, tuple) and isinstance(error, task.retry_on)):
+                return False
+        if task.retries_left > 0:
+            task.retries_left -= 1
+        self._retry(task)
+        return True
+
+    def _retry(self, task: PendingTask) -> None:
+        task.message.attempt += 1
+        stream = self.streams.get(task.id)
+        if stream is not None:
+            stream.num_acknowledged = task.message.num_taken = stream.num_taken
+            task.message.num_delivered = stream.num_arrived
+        self._submitter.retry(task.pool, [task], time.monotonic())
+
+    # ------------------------------------------------------------ carrying out decisions
+
+    def _act(self) -> None:
+        commands = self._submitter.commands
+        while commands:
+            batch = commands[:]
+            commands.clear()
+            for command in batch:
+                self._carry_out(command)
+
+    def _carry_out(self, command: submitter.Command) -> None:
+        match command:
+            case submitter.Push(lease, tasks):
+                self._push(lease, tasks)
+            case submitter.WantLeases(pool, count):
+                self._want(pool, count)
+            case submitter.ReturnLease(lease):
+                worker, _ = self._workers.pop(lease)
+                del self._lease_of[worker]
+                self._agent.send(m.ReturnLease(lease))
+            case submitter.TakeBackTasks(lease):
+                self._peers.send(self._workers[lease][1], m.TakeBack())
+
+    def _push(self, lease: int, tasks: Sequence[Any]) -> None:
+        worker, address = self._workers[lease]
+        sent = self._sent_functions.setdefault(worker, set())
+        self._peers.send(address, push_message(tasks, sent))
+
+    def _want(self, pool: Any, count: int) -> None:
+        number = self._numbers.get(pool)
+        if number is None:
+            number = self._numbers[pool] = len(self._numbers) * 2  # even; actors have the odd ones
+            self._keys[number] = pool
+        resources, depth = pool
+        self._agent.send(m.Want(number, dict(resources), count, depth))
+
+
+def push_message(tasks: Sequence[PendingTask], sent: set[bytes]) -> m.PushTasks:
+    """The frame that carries tasks, with the functions that the worker does not have yet."""
+    functions = []
+    for task in tasks:
+        if task.registration is not None and task.function_id not in sent:
+            sent.add(task.function_id)
+            functions.append(task.registration.blob)
+    return m.PushTasks([task.message for task in tasks], functions)
+
+
+def resolve(objects: ObjectTable, task: PendingTask, then: Callable[[], None]) -> None:
+    """Call `then` once the values of all reference arguments are known."""
+    task.num_unresolved = 1
+
+    def one_ready() -> None:
+        task.num_unresolved -= 1
+        if task.num_unresolved == 0:
+            then()
+
+    for slot in task.slots:
+        task.num_unresolved += 1
+        if objects.when_ready(slot.object_id, one_ready):
+            task.num_unresolved -= 1
+    one_ready()
+
+
+def fill_slots(objects: ObjectTable, task: PendingTask) -> m.Value | None:
+    """Put the values of reference arguments into the message; the error, if one of them is one."""
+    arguments = []
+    for slot in task.slots:
+        entry = objects.entry(slot.object_id)
+        assert entry is not None
+        assert entry.value is not None
+        if entry.value.kind == m.Value.ERROR:
+            return entry.value
+        arguments.append(
+            m.Argument(slot.position, slot.name, slot.object_id, slot.owner, entry.value)
+        )
+        task.size_bytes += len(entry.value.data)
+    task.message.arguments = arguments
+    return None
+
+
+def crash_text(task: PendingTask, reason: str) -> str:
+    """What to say of a task whose worker has ended."""
+    tried = f"after {task.message.attempt + 1} attempts" if task.message.attempt else "at once"
+    return (
+        f"task {task.message.name} failed {tried}: {reason} "
+        "(max_retries says how often to try again)"
+    )
+
+

@@ -1,0 +1,109 @@
+"""Who of those that wait gets a worker now, and for whom is one to be started?
+
+In the order of the demands, as far as the free resources reach. What awaits a worker that is being
+started counts as taken, so that nobody behind it snatches it away in the meantime.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, field
+
+from rdata.core.scheduling.demands import DemandQueue, Order, Queue, Waiting
+from rdata.core.scheduling.ledger import Ledger
+from rdata.core.scheduling.resources import fits
+from rdata.core.scheduling.roster import Job, Roster
+
+_LATE = 2**62  # turns that come in a plan are later than all that have been
+
+_Entry = tuple[Order, Waiting, int, Queue, int]
+"""Order, demand, leases that it still wants, its queue, its index there (-1: seen already)."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do about the demands."""
+
+    spare: dict[str, int]  # free after all this
+    grants: list[Waiting] = field(default_factory=list)  # a lease each, in this order
+    starting: dict[Waiting, int] = field(default_factory=dict)  # leases that await a worker's start
+    num_starting: dict[Job, int] = field(default_factory=dict)  # the same by job
+
+
+class Planner:
+    """Makes one plan of the state that it is given, and changes nothing."""
+
+    def __init__(
+        self, demands: DemandQueue, ledger: Ledger, roster: Roster, max_starting: int, now: float
+    ) -> None:
+        self._demands, self._ledger, self._roster = demands, ledger, roster
+        self._max_starting, self._now = max_starting, now
+        self._plan = Plan(dict(ledger.free))
+        self._free = dict(ledger.free)  # for whoever is next
+        self._num_idle: dict[Job, int] = {}
+        self._turns: dict[bytes, int] = {}
+        self._late = itertools.count(_LATE)
+
+    def make(self) -> Plan:
+        """The plan."""
+        heap: list[_Entry] = []
+        for queue in self._demands.queues():
+            order, first = queue[0]
+            if first.is_overdue or fits(first.needs, self._free):
+                heap.append((order, first, first.count, queue, 0))
+        heapq.heapify(heap)
+        while heap:
+            order, waiting, wanted, queue, index = heapq.heappop(heap)
+            if not fits(waiting.needs, self._free):
+                if waiting.is_overdue:
+                    self._hold_back(waiting)
+                continue  # nor does anything behind it in its queue
+            turn = self._turns.get(waiting.requester, 0)
+            is_its_turn = order[0] < 0 or turn <= order[1]
+            if is_its_turn and not self._serve(waiting):
+                continue  # its job gets no further worker
+            if 0 <= index < len(queue) - 1:
+                next_order, following = queue[index + 1]
+                heapq.heappush(heap, (next_order, following, following.count, queue, index + 1))
+            wanted -= is_its_turn
+            if wanted:
+                if order[0] == 0:
+                    order = (0, self._turns[waiting.requester], order[2])
+                heapq.heappush(heap, (order, waiting, wanted, queue, -1))
+        return self._plan
+
+    def _serve(self, waiting: Waiting) -> bool:
+        job = self._roster.jobs[waiting.job]
+        num_idle = self._num_idle.setdefault(job, len(job.idle))
+        if num_idle:
+            self._num_idle[job] -= 1
+            self._plan.grants.append(waiting)
+        elif self._may_start(job):
+            self._plan.num_starting[job] = self._plan.num_starting.get(job, 0) + 1
+            self._plan.starting[waiting] = self._plan.starting.get(waiting, 0) + 1
+        else:
+            return False
+        for name, count in waiting.holds.items():
+            self._free[name] -= count
+            self._plan.spare[name] -= count
+        if waiting.depth <= 0:
+            self._turns[waiting.requester] = next(self._late)
+        return True
+
+    def _may_start(self, job: Job) -> bool:
+        num_planned = self._plan.num_starting.get(job, 0)
+        if num_planned < job.num_starting:
+            return True
+        return num_planned < self._max_starting and self._now >= job.no_start_before
+
+    def _hold_back(self, waiting: Waiting) -> None:
+        """Keep what is free for a demand that has waited long for the rest of what it needs.
+
+        Else one for many CPUs would starve among those for few. Only if every resource can be had
+        from leases that end or are asked back: what a blocked task or an actor holds may depend
+        on the very work that this would hold up.
+        """
+        if all(self._ledger.obtainable(name) >= count for name, count in waiting.needs.items()):
+            for name, count in waiting.needs.items():
+                self._free[name] -= count

@@ -1,0 +1,128 @@
+"""Which workers does each job have on this node, and what is each doing?
+
+STARTING ──► IDLE ◄──► LEASED
+              │▲          │
+              ▼│          │
+           RETIRING       │         asked to end, and may decline
+                          ▼
+                        ENDING      told to end, and does
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import takewhile
+
+from rdata.core.scheduling.ledger import Lease
+
+_FIRST_RETRY_S = 0.1  # after a worker that died while starting; doubles, so a full machine rests
+_LAST_RETRY_S = 5.0
+
+
+class WorkerState(StrEnum):
+    """What a worker is doing, as far as the scheduler knows."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    LEASED = "leased"
+    RETIRING = "retiring"
+    ENDING = "ending"
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A process that runs, is about to, or has been told to end."""
+
+    id: bytes
+    job: Job
+    state: WorkerState = WorkerState.STARTING
+    idle_since: float = 0.0
+    lease: Lease | None = None  # while LEASED; while ENDING, the one that it ended with
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A driver's workers."""
+
+    id: bytes
+    workers: dict[bytes, Worker] = field(default_factory=dict)
+    idle: dict[bytes, Worker] = field(default_factory=dict)  # the one used last is at the end
+    num_starting: int = 0
+    num_failed_starts: int = 0  # since the last that succeeded
+    no_start_before: float = 0.0
+
+
+class Roster:
+    """All workers of the node. New ones are named by `new_id`."""
+
+    def __init__(self, new_id: Callable[[], bytes]) -> None:
+        self.jobs: dict[bytes, Job] = {}
+        self.workers: dict[bytes, Worker] = {}
+        self._new_id = new_id
+        self._idle: dict[bytes, Worker] = {}  # of all jobs, the longest idle first
+
+    def counts(self) -> dict[WorkerState, int]:
+        """How many workers are in each state."""
+        counter = Counter(worker.state for worker in self.workers.values())
+        return {state: counter[state] for state in WorkerState}
+
+    def add_job(self, job_id: bytes) -> Job:
+        """Enter a job."""
+        job = self.jobs[job_id] = Job(job_id)
+        return job
+
+    def start(self, job: Job) -> Worker:
+        """Enter a worker that is about to be started."""
+        worker = Worker(self._new_id(), job)
+        self.workers[worker.id] = job.workers[worker.id] = worker
+        job.num_starting += 1
+        return worker
+
+    def set_idle(self, worker: Worker, now: float) -> None:
+        """The worker has nothing to do."""
+        self._leave_state(worker)
+        if worker.state is WorkerState.STARTING:
+            worker.job.num_failed_starts = 0
+            worker.job.no_start_before = 0.0
+        worker.state, worker.idle_since, worker.lease = WorkerState.IDLE, now, None
+        self._idle[worker.id] = worker.job.idle[worker.id] = worker
+
+    def take(self, job: Job, lease: Lease) -> Worker:
+        """Give the lease the worker that was used last: its memory is the warmest."""
+        worker = next(reversed(job.idle.values()))
+        self._leave_state(worker)
+        worker.state, worker.lease = WorkerState.LEASED, lease
+        return worker
+
+    def set_ending(self, worker: Worker, state: WorkerState = WorkerState.ENDING) -> None:
+        """The worker is asked (RETIRING) or told (ENDING) to end."""
+        self._leave_state(worker)
+        worker.state = state
+
+    def remove(self, worker: Worker, now: float) -> None:
+        """The worker has ended."""
+        self._leave_state(worker)
+        del self.workers[worker.id]
+        job = worker.job
+        job.workers.pop(worker.id, None)
+        if worker.state is WorkerState.STARTING:
+            wait_s = min(_FIRST_RETRY_S * 2.0**job.num_failed_starts, _LAST_RETRY_S)
+            job.num_failed_starts += 1
+            job.no_start_before = now + wait_s
+
+    def num_idle(self) -> int:
+        """How many workers of all jobs are idle."""
+        return len(self._idle)
+
+    def idle_since(self, since: float) -> list[Worker]:
+        """The workers that have been idle since then, the longest idle first."""
+        return list(takewhile(lambda worker: worker.idle_since <= since, self._idle.values()))
+
+    def _leave_state(self, worker: Worker) -> None:
+        if worker.state is WorkerState.STARTING:
+            worker.job.num_starting -= 1
+        elif worker.state is WorkerState.IDLE:
+            del self._idle[worker.id], worker.job.idle[worker.id]

@@ -1,0 +1,317 @@
+"""Which task goes to which leased worker, and how many at once?
+
+One submitting process's view. A pure state machine: events in, commands collect in `commands`.
+
+Tasks of one shape (resources and depth) share a pool of leased workers. How far ahead a worker is
+supplied follows from the measured run time of the function: what takes microseconds flows by the
+hundred, what takes longer than the target goes one at a time, and nothing goes behind a task of
+unknown duration while another worker may be had. What turns out to wait behind a long task is
+taken back and goes to whoever is free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+_MIN_RUN_S = 20e-6  # what a task costs its worker beside the function
+_MAX_AHEAD = 1000  # tasks on one worker; more would only be taken back
+_MAX_WANTED = 256  # leases asked for at once; grants of more come when these are used
+_WORTH_TAKING_S = 0.002  # less waiting work than this is not worth a message
+_OVERDUE_TARGETS = 4  # a worker silent for so many target times is behind a long task
+
+
+class Queued(Protocol):
+    """What the submitter must know of a task."""
+
+    id: bytes
+    function_id: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Send the tasks to the lease's worker."""
+
+    lease: int
+    tasks: list[Queued]
+
+
+@dataclass(frozen=True, slots=True)
+class WantLeases:
+    """Tell the agent how many more leases the pool could use."""
+
+    pool: Hashable
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnLease:
+    """Give the worker back to the agent."""
+
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBackTasks:
+    """Ask the lease's worker for the tasks that it has not started."""
+
+    lease: int
+
+
+Command = Push | WantLeases | ReturnLease | TakeBackTasks
+
+
+@dataclass(slots=True)
+class _Pool:
+    key: Hashable
+    queue: deque[Queued] = field(default_factory=deque)
+    leases: dict[int, _Lease] = field(default_factory=dict)
+    wanted: int = 0
+
+
+@dataclass(slots=True)
+class _Lease:
+    id: int
+    pool: _Pool
+    running: dict[bytes, Queued] = field(default_factory=dict)  # sent, in order, not finished
+    ahead_s: float = 0.0
+    ahead_bytes: int = 0
+    since: float = 0.0  # of the last sign of life; of idleness while nothing runs
+    is_reclaimed: bool = False
+    may_linger: bool = True  # idle, for a while
+    is_stalled: bool = False  # its worker is blocked, and takes no task until it goes on
+    is_taking_back: bool = False
+
+
+class Submitter:
+    """All pools of one process. Not thread-safe: the process holds its lock around it."""
+
+    def __init__(self, target_s: float, batch_bytes: int, idle_s: float) -> None:
+        self.commands: list[Command] = []
+        self._target_s = target_s
+        self._batch_bytes = batch_bytes
+        self._idle_s = idle_s
+        self._pools: dict[Hashable, _Pool] = {}
+        self._leases: dict[int, _Lease] = {}
+        self._run_s: dict[bytes, float] = {}  # by function
+
+    def submit(self, pool_key: Hashable, tasks: Iterable[Queued], now: float) -> None:
+        """Tasks whose arguments are ready."""
+        pool = self._pools.get(pool_key)
+        if pool is None:
+            pool = self._pools[pool_key] = _Pool(pool_key)
+        pool.queue.extend(tasks)
+        self._supply(pool, now)
+
+    def retry(self, pool_key: Hashable, tasks: list[Queued], now: float) -> None:
+        """Tasks that ran in vain go before those that have not run."""
+        pool = self._pools[pool_key]
+        pool.queue.extendleft(reversed(tasks))
+        self._supply(pool, now)
+
+    def granted(self, pool_key: Hashable, lease_id: int, now: float) -> None:
+        """The agent has granted a lease of the pool's shape."""
+        pool = self._pools[pool_key]
+        pool.wanted = max(0, pool.wanted - 1)
+        lease = self._leases[lease_id] = pool.leases[lease_id] = _Lease(lease_id, pool, since=now)
+        if pool.queue:
+            self._supply(pool, now)
+        else:
+            self._take_back_waiting(pool, lease)
+
+    def unschedulable(self, pool_key: Hashable) -> list[Queued]:
+        """The pool's shape can never be granted: its tasks, which the caller fails."""
+        pool = self._pools.pop(pool_key)
+        return list(pool.queue)
+
+    def cancel(self, pool_key: Hashable, task_id: bytes) -> bool:
+        """Drop a task that no worker has; False if one has, or it is not known."""
+        pool = self._pools.get(pool_key)
+        if pool is None:
+            return False
+        for task in pool.queue:
+            if task.id == task_id:
+                pool.queue.remove(task)
+                self._want(pool)
+                return True
+        return False
+
+    def lease_of(self, task_id: bytes) -> int | None:
+        """The lease on whose worker the task is."""
+        for lease in self._leases.values():
+            if task_id in lease.running:
+                return lease.id
+        return None
+
+    def finished(self, lease_id: int, results: list[tuple[bytes, float]], now: float) -> None:
+        """The worker has finished these tasks: (task id, seconds that the function ran)."""
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return
+        for task_id, run_s in results:
+            task = lease.running.pop(task_id, None)
+            if task is None:
+                continue
+            known = self._run_s.get(task.function_id)
+            run_s = max(run_s, _MIN_RUN_S)
+            lease.ahead_s -= known or 0.0
+            lease.ahead_bytes -= task.size_bytes
+            if known is None:
+                self._run_s[task.function_id] = run_s
+            else:  # up fast, down slowly: to send too far ahead costs more than too little
+                weight = 0.5 if run_s > known else 0.1
+                self._run_s[task.function_id] = known + weight * (run_s - known)
+        lease.since = now
+        if not lease.running:
+            lease.is_stalled = False
+        self._settle(lease)
+        self._supply(lease.pool, now)
+
+    def taken_back(self, lease_id: int, task_ids: list[bytes], is_blocked: bool, now: float) -> None:
+        """The worker has given these tasks back unstarted."""
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return
+        lease.is_taking_back = False
+        tasks = [task for id in task_ids if (task := lease.running.pop(id, None)) is not None]
+        lease.is_stalled = lease.is_stalled or (is_blocked and bool(lease.running))
+        lease.pool.queue.extendleft(reversed(tasks))
+        self._settle(lease)
+        self._supply(lease.pool, now)
+
+    def reclaimed(self, lease_id: int, only_if_idle: bool) -> None:
+        """Others wait for the lease: it is returned at once if idle, else when its tasks end.
+
+        `only_if_idle`: it goes on while there is work for it, and then does not linger.
+        """
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return
+        if only_if_idle:
+            lease.may_linger = False
+            self._settle(lease)
+            return
+        lease.is_reclaimed = True
+        if not lease.running:
+            self._return(lease)
+        elif len(lease.running) > 1:
+            self._take_back(lease)
+        self._want(lease.pool)
+
+    def lease_lost(self, lease_id: int, now: float) -> list[Queued]:
+        """The worker has died: the tasks that it had, in order; only the first had started."""
+        lease = self._leases.pop(lease_id, None)
+        if lease is None:
+            return []
+        del lease.pool.leases[lease_id]
+        self._supply(lease.pool, now)
+        return list(lease.running.values())
+
+    def tick(self, now: float) -> None:
+        """Time has passed: idle leases go back, and what waits behind an overdue task."""
+        for lease in list(self._leases.values()):
+            quiet_s = now - lease.since
+            if not lease.running:
+                if quiet_s >= self._idle_s and not lease.pool.queue:
+                    self._return(lease)
+            elif len(lease.running) > 1 and quiet_s > _OVERDUE_TARGETS * self._target_s:
+                self._take_back(lease)
+
+    def needs_ticks(self) -> bool:
+        """Whether `tick` can have anything to do."""
+        return bool(self._leases)
+
+    def _supply(self, pool: _Pool, now: float) -> None:
+        if pool.queue:
+            takers = [lease for lease in pool.leases.values() if self._may_take(lease)]
+            takers.sort(key=lambda lease: lease.ahead_s)
+            for position, lease in enumerate(takers):
+                if not pool.queue:
+                    break
+                self._push(pool, lease, len(takers) - position, now)
+        self._want(pool)
+        if not pool.queue:
+            idle = next((lease for lease in pool.leases.values() if self._is_free(lease)), None)
+            if idle is not None:
+                self._take_back_waiting(pool, idle)
+
+    @staticmethod
+    def _may_take(lease: _Lease) -> bool:
+        return not (lease.is_reclaimed or lease.is_stalled or lease.is_taking_back)
+
+    def _is_free(self, lease: _Lease) -> bool:
+        return not lease.running and self._may_take(lease)
+
+    def _push(self, pool: _Pool, lease: _Lease, num_takers: int, now: float) -> None:
+        """Send what the lease may have ahead, and no more than its share of the queue."""
+        share = -(-len(pool.queue) // num_takers)
+        batch: list[Queued] = []
+        batch_bytes = 0
+        if not lease.running:
+            lease.since = now
+            lease.ahead_s, lease.ahead_bytes = 0.0, 0
+        while pool.queue and len(batch) < share:
+            task = pool.queue[0]
+            run_s = self._run_s.get(task.function_id)
+            if lease.running:
+                # Behind others only if both they and it are known to be short.
+                if run_s is None or lease.ahead_s + run_s > self._target_s:
+                    break
+                if lease.ahead_bytes + task.size_bytes > 4 * self._batch_bytes:
+                    break
+                if len(lease.running) >= _MAX_AHEAD:
+                    break
+            pool.queue.popleft()
+            lease.running[task.id] = task
+            lease.ahead_s += self._target_s if run_s is None else run_s
+            lease.ahead_bytes += task.size_bytes
+            if batch and batch_bytes + task.size_bytes > self._batch_bytes:
+                self.commands.append(Push(lease.id, batch))
+                share -= len(batch)
+                batch, batch_bytes = [], 0
+            batch.append(task)
+            batch_bytes += task.size_bytes
+        if batch:
+            self.commands.append(Push(lease.id, batch))
+
+    def _settle(self, lease: _Lease) -> None:
+        """After tasks have left the lease."""
+        if lease.running:
+            return
+        lease.ahead_s, lease.ahead_bytes = 0.0, 0
+        lease.is_taking_back = False
+        if lease.is_reclaimed or not (lease.may_linger or lease.pool.queue):
+            self._return(lease)
+
+    def _return(self, lease: _Lease) -> None:
+        del self._leases[lease.id]
+        del lease.pool.leases[lease.id]
+        self.commands.append(ReturnLease(lease.id))
+
+    def _want(self, pool: _Pool) -> None:
+        """Keep the agent's idea of the pool's need right, in a logarithmic number of messages."""
+        need = min(len(pool.queue), _MAX_WANTED)
+        if need == 0 and pool.wanted == 0:
+            return
+        if need == 0 or pool.wanted == 0 or need >= 2 * pool.wanted:
+            pool.wanted = need
+            self.commands.append(WantLeases(pool.key, need))
+
+    def _take_back_waiting(self, pool: _Pool, idle: _Lease) -> None:
+        """A worker is idle and nothing is queued: does work wait behind another?"""
+        if idle.is_reclaimed:
+            return
+        for lease in pool.leases.values():
+            # What runs first is not counted: it cannot be taken back.
+            if len(lease.running) > 1:
+                waiting_s = lease.ahead_s * (1 - 1 / len(lease.running))
+                if waiting_s > _WORTH_TAKING_S:
+                    self._take_back(lease)
+
+    def _take_back(self, lease: _Lease) -> None:
+        if not lease.is_taking_back:
+            lease.is_taking_back = True
+            self.commands.append(TakeBackTasks(lease.id))

@@ -1,0 +1,248 @@
+"""How does a Python value become bytes, and bytes the value again?
+
+Pickle protocol 5 with out-of-band buffers: the memory of arrays and tables is copied once, into
+the place where readers map it, and readers get views of it. Two forms:
+
+    0x80 …                                    a plain pickle (protocol 2 and up begin so)
+    0x01 ··· n  size × (n + 1)  pickle  buffers   each buffer aligned to 64 bytes (Arrow's rule)
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cloudpickle
+
+import rdata
+from rdata.core.object_ref import ObjectRef
+from rdata.errors import RdataError, SerializationError, TaskError
+from rdata.lazy import pa
+
+_ALIGNMENT = 64
+_HEAD = struct.Struct("<BxxxI")
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_PLAIN_ITEMS = 32  # past this, cloudpickle's C loop is faster than checking types here
+_PACKAGE_FOLDER = os.path.dirname(os.path.abspath(rdata.__file__)) + os.sep
+
+RestoreRef = Callable[[bytes, str], ObjectRef]
+_loading = threading.local()
+
+
+class Serialized:
+    """A value as bytes that are not yet in one place: a pickle and the buffers beside it."""
+
+    __slots__ = ("_buffers", "_pickle", "refs", "size")
+
+    def __init__(
+        self, pickled: bytes, buffers: Sequence[memoryview] = (), refs: Sequence[ObjectRef] = ()
+    ) -> None:
+        self._pickle = pickled
+        self._buffers = buffers
+        self.refs = refs
+        self.size = len(pickled)
+        if buffers:
+            self.size = _after_head(len(buffers), len(pickled))
+            for buffer in buffers:
+                self.size = _aligned(self.size) + buffer.nbytes
+
+    def parts(self) -> list[bytes | memoryview]:
+        """All of it, as pieces to be written one after the other."""
+        if not self._buffers:
+            return [self._pickle]
+        sizes = [len(self._pickle), *(buffer.nbytes for buffer in self._buffers)]
+        head = _HEAD.pack(1, len(self._buffers)) + struct.pack(f"<{len(sizes)}Q", *sizes)
+        pieces: list[bytes | memoryview] = [head, self._pickle]
+        at = len(head) + len(self._pickle)
+        for buffer in self._buffers:
+            pieces += [bytes(_aligned(at) - at), buffer]
+            at = _aligned(at) + buffer.nbytes
+        return pieces
+
+    def to_bytes(self) -> bytes:
+        """All of it in one bytes object."""
+        return self._pickle if not self._buffers else b"".join(self.parts())
+
+
+def dumps(value: Any) -> Serialized:
+    """Serialize the value; raises SerializationError naming what cannot travel."""
+    if is_plain(value):
+        return Serialized(pickle.dumps(value, protocol=5))
+    buffers: list[pickle.PickleBuffer] = []
+    refs: list[ObjectRef] = []
+    stream = io.BytesIO()
+    try:
+        _Pickler(stream, buffers, refs).dump(value)
+        views = [buffer.raw() for buffer in buffers]
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+        raise SerializationError(
+            f"a value of type {type(value).__qualname__} cannot be sent to another process: "
+            f"{error}. Make what it holds (a lock, a connection, an open file, …) inside the task "
+            "or the actor instead"
+        ) from error
+    return Serialized(stream.getvalue(), views, refs)
+
+
+def loads(data: bytes | memoryview, restore_ref: RestoreRef) -> Any:
+    """The value that was serialized; its arrays are read-only views of `data`.
+
+    `restore_ref(id, owner)` makes the references inside. Raises SerializationError if a module
+    or a class that the value needs is missing here.
+    """
+    outer = getattr(_loading, "restore_ref", None)
+    _loading.restore_ref = restore_ref
+    try:
+        if data[0] != 1:
+            return pickle.loads(data)
+        pickled, buffers = _split(memoryview(data).toreadonly())
+        return pickle.loads(pickled, buffers=buffers)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise SerializationError(_what_is_missing(error)) from error
+    finally:
+        _loading.restore_ref = outer
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether the value consists of built-in types only, by exact type, and is small.
+
+    Plain pickle would send an instance of a class in `__main__` by a name which the worker lacks.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if kind is tuple or kind is list:
+        return len(value) <= _PLAIN_ITEMS and all(map(is_plain, value))
+    if kind is dict:
+        if len(value) > _PLAIN_ITEMS:
+            return False
+        return all(map(is_plain, value)) and all(map(is_plain, value.values()))
+    return False
+
+
+def dump_error(error: BaseException, origin: str) -> bytes:
+    """An exception from user code, in a form that arrives whatever its class is like."""
+    if isinstance(error, TaskError):  # it came out of a `get` in that code, and keeps its story
+        origin, frames, error = error.origin, error.frames, error.cause
+    else:
+        frames = format_user_frames(error)
+    text = "".join(traceback.format_exception_only(error)).strip()
+    try:
+        pickled = dumps(error).to_bytes()
+    except SerializationError:
+        pickled = b""
+    return pickle.dumps((origin, frames, text, pickled), protocol=5)
+
+
+def load_error(data: bytes, restore_ref: RestoreRef) -> BaseException:
+    """The exception for `get` to raise: a TaskError that is also of the user's class.
+
+    An rdata error of the system (a worker's death, say) comes back as itself.
+    """
+    origin, frames, text, pickled = pickle.loads(data)
+    try:
+        cause = loads(pickled, restore_ref) if pickled else None
+    except Exception:  # a class whose constructor wants other arguments than its `args`
+        cause = None
+    if isinstance(cause, RdataError) and not origin:
+        return cause
+    if not isinstance(cause, BaseException):
+        cause = TaskError(text)
+    return TaskError.wrap(cause, origin, frames)
+
+
+def dump_system_error(error: RdataError) -> bytes:
+    """An error that rdata itself reports as a task's outcome."""
+    return pickle.dumps(("", "", str(error), dumps(error).to_bytes()), protocol=5)
+
+
+def format_user_frames(error: BaseException) -> str:
+    """The traceback without rdata's own frames, and without the exception's line at its end."""
+    report = traceback.TracebackException.from_exception(error)
+    links = [report]
+    while links:
+        link = links.pop()
+        link.stack = traceback.StackSummary.from_list(
+            [frame for frame in link.stack if not frame.filename.startswith(_PACKAGE_FOLDER)]
+        )
+        links.extend(other for other in (link.__cause__, link.__context__) if other is not None)
+    return "".join(report.format()).rstrip()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    def __init__(
+        self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer], refs: list[ObjectRef]
+    ) -> None:
+        super().__init__(stream, protocol=5, buffer_callback=buffers.append)
+        self._refs = refs
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is ObjectRef:
+            self._refs.append(value)
+            return _restore_ref, (value.id, value.owner)
+        if "pyarrow" in sys.modules:
+            if type(value) is pa.Table:
+                return _read_table, (_as_ipc(value),)
+            if type(value) is pa.RecordBatch:
+                return _read_record_batch, (_as_ipc(value),)
+        return super().reducer_override(value)
+
+
+def _restore_ref(id: bytes, owner: str) -> ObjectRef:
+    restore: RestoreRef | None = getattr(_loading, "restore_ref", None)
+    if restore is None:
+        raise SerializationError("an ObjectRef was unpickled outside of rdata")
+    return restore(id, owner)
+
+
+def _as_ipc(table: pa.Table | pa.RecordBatch) -> pickle.PickleBuffer:
+    # IPC, and not Arrow's own pickling: a slice then takes along its own rows only.
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+    return pickle.PickleBuffer(sink.getvalue())
+
+
+def _read_table(buffer: memoryview) -> pa.Table:
+    return pa.ipc.open_stream(pa.py_buffer(buffer)).read_all()
+
+
+def _read_record_batch(buffer: memoryview) -> pa.RecordBatch:
+    return pa.ipc.open_stream(pa.py_buffer(buffer)).read_next_batch()
+
+
+def _split(data: memoryview) -> tuple[memoryview, list[memoryview]]:
+    _, count = _HEAD.unpack_from(data)
+    sizes = struct.unpack_from(f"<{count + 1}Q", data, _HEAD.size)
+    start = _HEAD.size + 8 * (count + 1)
+    at = start + sizes[0]
+    buffers = []
+    for size in sizes[1:]:
+        at = _aligned(at)
+        buffers.append(data[at : at + size])
+        at += size
+    return data[start : start + sizes[0]], buffers
+
+
+def _after_head(num_buffers: int, pickle_bytes: int) -> int:
+    return _HEAD.size + 8 * (num_buffers + 1) + pickle_bytes
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT
+
+
+def _what_is_missing(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"module {error.name!r}, which this value needs, cannot be imported in process "
+            f"{os.getpid()}: install it on this node, or keep the file beside the program "
+            f"(import path: {os.pathsep.join(path or '.' for path in sys.path)})"
+        )
+    return f"this value needs something that process {os.getpid()} lacks: {error}"

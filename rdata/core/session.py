@@ -1,0 +1,102 @@
+"""Where does a node keep what must have a name: its socket, its logs, its lock?
+
+<temp dir>/rdata-<uid>/<time>-<pid>/     mode 0700
+    lock      held (flock) while the node lives; a folder whose lock is free is swept
+    node.sock
+    logs/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+from rdata.errors import NodeStartError
+
+_MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes, with its end mark
+
+
+class Session:
+    """One node's folder."""
+
+    def __init__(self, folder: Path, lock_fd: int) -> None:
+        self.folder = folder
+        self._lock_fd = lock_fd
+
+    @property
+    def socket_path(self) -> Path:
+        """The node's Unix socket."""
+        return self.folder / "node.sock"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of log files, one or two a process."""
+        return self.folder / "logs"
+
+    def release_lock_in_child(self) -> None:
+        """After a fork, in a child that may outlive the node."""
+        os.close(self._lock_fd)
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: other nodes live
+            self.folder.parent.rmdir()
+
+
+def create_session(temp_dir: str | None) -> Session:
+    """Make a session folder below `temp_dir`, after sweeping what crashed nodes left there."""
+    parent = Path(temp_dir or tempfile.gettempdir()) / f"rdata-{os.getuid()}"
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(parent)
+        sweep(parent)
+        parent.mkdir(mode=0o700, exist_ok=True)  # another node's end may just have removed it
+        folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        folder.mkdir(mode=0o700)
+        (folder / "logs").mkdir()
+        lock_fd = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+    except OSError as error:
+        raise NodeStartError(f"cannot make a session folder in {parent}: {error}") from error
+    session = Session(folder, lock_fd)
+    if len(os.fsencode(session.socket_path)) > _MAX_SOCKET_PATH:
+        session.remove()
+        raise NodeStartError(
+            f"the temp dir's path is too long for a Unix socket: {session.socket_path}; "
+            "set TMPDIR to a shorter one"
+        )
+    return session
+
+
+def sweep(parent: Path) -> None:
+    """Delete the folders of nodes that no longer live."""
+    for folder in parent.iterdir():
+        try:
+            fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # no lock file: being made, or being removed, or not ours
+            if time.time() - folder.lstat().st_mtime > 60:
+                shutil.rmtree(folder, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # its node lives
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(fd)
+
+
+def _check_private(folder: Path) -> None:
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        raise NodeStartError(f"{folder} belongs to somebody else; set TMPDIR to a folder of yours")
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)

@@ -1,0 +1,71 @@
+"""What exactly was asked for, when a task or an actor was?"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+NumReturns = int | Literal["streaming"]
+
+
+class Function:
+    """A user's function or class, as tasks and actors refer to it.
+
+    `registration` belongs to the runtime, which keeps there what it made of the function at its
+    first use (so that it is pickled once, and not per call).
+    """
+
+    __slots__ = ("__weakref__", "is_generator", "name", "registration", "target")
+
+    def __init__(self, target: Callable[..., Any]) -> None:
+        self.target = target
+        self.name = getattr(target, "__qualname__", None) or repr(target)
+        self.is_generator = inspect.isgeneratorfunction(inspect.unwrap(target))
+        self.registration: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How a task is to be run. Names and defaults are Ray's."""
+
+    num_cpus: float = 1.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    num_returns: NumReturns = 1
+    max_retries: int = 3
+    retry_exceptions: bool | tuple[type[BaseException], ...] = False
+    name: str = ""
+    generator_backpressure_num_objects: int | None = None  # items made and not yet taken
+
+
+@dataclass(frozen=True, slots=True)
+class ActorOptions:
+    """How an actor is to be placed, named and kept. Names and defaults are Ray's.
+
+    `num_cpus=None`: one CPU to be placed, none while it lives.
+    """
+
+    num_cpus: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    name: str | None = None
+    namespace: str | None = None
+    lifetime: Literal["detached"] | None = None
+    get_if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """How one call of an actor's method is to be run."""
+
+    num_returns: NumReturns = 1
+    name: str = ""
+    generator_backpressure_num_objects: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActorInterface:
+    """What a handle must know of its actor's class: its name and its methods."""
+
+    class_name: str
+    methods: Mapping[str, MethodOptions]

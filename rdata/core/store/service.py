@@ -1,0 +1,178 @@
+"""How does the agent serve its processes' requests for store memory?
+
+It asks the account where an object goes, keeps the memfds, and passes each descriptor to a process
+the first time that the process needs it. Processes write and read the memory themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rdata.core.messages import Create, Created, DropSegments, Failed, Message, Open, Opened
+from rdata.core.store import segments
+from rdata.core.store.accounting import DropSegment, Placement, PunchRange, StoreAccount
+from rdata.core.wire.loop import Loop
+from rdata.errors import ObjectStoreFullError
+
+_EXPIRE_EVERY_S = 2.0
+
+Send = Callable[[bytes, Message, "list[int]"], None]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    process: bytes
+    request: Create
+    deadline: float
+
+
+class StoreService:
+    """The node's store. Lives on the agent's loop; `send(process, message, fds)` answers."""
+
+    def __init__(self, account: StoreAccount, loop: Loop, send: Send, wait_s: float) -> None:
+        self.account = account
+        self._loop = loop
+        self._send = send
+        self._wait_s = wait_s
+        self._fds: dict[int, int] = {}
+        self._known: dict[bytes, set[int]] = {}  # process → segments whose descriptor it has
+        self._waiting: deque[_Waiting] = deque()
+        loop.call_later(_EXPIRE_EVERY_S, self._expire)
+
+    def create(self, process: bytes, request: Create) -> None:
+        """Find room; the answer (Created or Failed) may come later."""
+        if self._waiting or not self._try_create(process, request):  # no overtaking
+            self._waiting.append(_Waiting(process, request, time.monotonic() + self._wait_s))
+            self._loop.call_later(self._wait_s + 0.01, self._give_up)
+
+    def open(self, process: bytes, request: Open) -> None:
+        """Pin the object for the process and tell it where it is."""
+        placement = self.account.open(request.object_id, process)
+        if placement is None:
+            self._send(process, Opened(request.request, False), [])
+            return
+        fds = self._fd_if_new(process, placement.segment)
+        segment, offset, size = placement.segment, placement.offset, placement.size
+        message = Opened(request.request, True, segment, offset, size, bool(fds))
+        self._send(process, message, fds)
+
+    def seal(self, process: bytes, object_id: bytes) -> None:
+        """The object is written."""
+        self.account.seal(object_id, process)
+        self._changed()
+
+    def abandon(self, process: bytes, object_id: bytes) -> None:
+        """The object could not be written."""
+        self.account.abandon(object_id, process)
+        self._changed()
+
+    def unpin(self, process: bytes, objects: list[bytes], tainted: list[bytes]) -> None:
+        """The process has no view of these any more."""
+        for object_id in objects:
+            self.account.unpin(object_id, process)
+        for object_id in tainted:
+            self.account.unpin(object_id, process, is_tainted=True)
+        self._changed()
+
+    def free(self, objects: list[bytes]) -> None:
+        """Nobody holds these any more."""
+        for object_id in objects:
+            self.account.free(object_id)
+        self._changed()
+
+    def process_gone(self, process: bytes) -> None:
+        """Drop its pins, its unfinished objects and those that it owned."""
+        self._known.pop(process, None)
+        self._waiting = deque(item for item in self._waiting if item.process != process)
+        self.account.process_gone(process)
+        self._changed()
+
+    def close(self) -> None:
+        """Let all memory go."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    def _try_create(self, process: bytes, request: Create) -> bool:
+        try:
+            placement = self.account.create(
+                request.object_id, request.size, process, time.monotonic()
+            )
+            self._act()
+            if placement is None:
+                return False
+            if placement.is_new:
+                self._fds[placement.segment] = segments.create_memfd(placement.capacity)
+        except ObjectStoreFullError as error:
+            self._fail(process, request, error)
+            return True
+        except OSError as error:
+            self.account.abandon(request.object_id, process)
+            self._fail(process, request, ObjectStoreFullError(f"no shared memory: {error}"))
+            return True
+        self._send_created(process, request, placement)
+        return True
+
+    def _send_created(self, process: bytes, request: Create, placement: Placement) -> None:
+        fds = self._fd_if_new(process, placement.segment)
+        message = Created(
+            request.request,
+            placement.segment,
+            placement.offset,
+            placement.capacity,
+            placement.is_slab,
+            placement.is_resident,
+            bool(fds),
+        )
+        self._send(process, message, fds)
+
+    def _fail(self, process: bytes, request: Create, error: Exception) -> None:
+        self._send(process, Failed(request.request, "ObjectStoreFullError", str(error)), [])
+
+    def _fd_if_new(self, process: bytes, segment: int) -> list[int]:
+        known = self._known.setdefault(process, set())
+        if segment in known:
+            return []
+        known.add(segment)
+        return [os.dup(self._fds[segment])]
+
+    def _act(self) -> None:
+        """Carry out what the account has decided."""
+        dropped = []
+        for command in self.account.take_commands():
+            if isinstance(command, DropSegment):
+                os.close(self._fds.pop(command.segment))
+                dropped.append(command.segment)
+            elif isinstance(command, PunchRange):
+                segments.punch(self._fds[command.segment], command.offset, command.length)
+        for process, known in self._known.items():
+            gone = known.intersection(dropped)
+            if gone:
+                known -= gone
+                self._send(process, DropSegments(sorted(gone)), [])
+
+    def _changed(self) -> None:
+        """After events that may have made room: act, and serve who waits, in order."""
+        self._act()
+        while self._waiting:
+            first = self._waiting[0]
+            if not self._try_create(first.process, first.request):
+                return
+            self._waiting.popleft()
+
+    def _give_up(self) -> None:
+        now = time.monotonic()
+        while self._waiting and self._waiting[0].deadline <= now:
+            waiting = self._waiting.popleft()
+            request = waiting.request
+            error = self.account.full_error(request.object_id, request.size)
+            self._fail(waiting.process, request, error)
+
+    def _expire(self) -> None:
+        self.account.expire(time.monotonic())
+        self._changed()
+        self._loop.call_later(_EXPIRE_EVERY_S, self._expire)

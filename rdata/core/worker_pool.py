@@ -1,0 +1,278 @@
+"""How do worker processes come and go on this node, and what have they printed?
+
+The agent's side of the zygotes: it asks the preloaded zygote, or the bare one until that is ready,
+for a process; gives it a control connection; reads what it prints; and learns how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+import rdata
+from rdata.core import zygote
+from rdata.core.log_stream import LogStream
+from rdata.core.wire.loop import Loop
+from rdata.core.zygote import Exited, Fork, Forked, Preload, Ready
+
+_STDERR_LINES_KEPT = 20  # for the message of a crash
+_MAX_ZYGOTE_ENDS = 5  # a bare zygote that keeps dying ends the node rather than loop
+_MAX_PRELOAD_ENDS = 3  # one that cannot import its modules is done without: forks are slower then
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What the workers of a job are forked with."""
+
+    import_path: list[str]
+    directory: str
+    environment: dict[str, str]
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One worker, from the request for it until it has ended and all that it printed is read."""
+
+    id: bytes
+    job: bytes
+    control: socket.socket  # the agent's end
+    pid: int = 0
+    kill_reason: str = ""
+    stderr_tail: deque[str] = field(default_factory=lambda: deque(maxlen=_STDERR_LINES_KEPT))
+    streams: list[LogStream] = field(default_factory=list)
+    exit: Exited | None = None
+
+
+class WorkerPool:
+    """All workers of the node. Lives on the agent's loop; callbacks run there."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        first_zygote: socket.socket,
+        first_zygote_pid: int,
+        session_folder: Path,
+        on_started: Callable[[WorkerProcess], None],
+        on_exited: Callable[[WorkerProcess, str], None],
+        on_lines: Callable[[WorkerProcess, bool, list[str]], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self.workers: dict[bytes, WorkerProcess] = {}
+        self._loop = loop
+        self._folder = session_folder
+        self._on_started = on_started
+        self._on_exited = on_exited
+        self._on_lines = on_lines
+        self._on_failure = on_failure
+        self._by_pid: dict[int, WorkerProcess] = {}
+        self._num_bare_ends = 0
+        self._num_preload_ends = 0
+        self._bare = first_zygote
+        self._bare_pid = first_zygote_pid
+        self._preloaded_pid = 0
+        self._is_preloaded_ready = False
+        self._watch_zygote(first_zygote)
+        self._preloaded = self._start_preload()
+
+    def start(self, worker_id: bytes, job: bytes, setup: WorkerSetup) -> None:
+        """Ask for a worker; `on_started` follows."""
+        mine, theirs = socket.socketpair()
+        worker = self.workers[worker_id] = WorkerProcess(worker_id, job, mine)
+        pipes = [self._follow(worker, is_stderr) for is_stderr in (False, True)]
+        request = Fork(worker_id, setup.import_path, setup.directory, setup.environment)
+        zygote_socket = self._preloaded if self._is_preloaded_ready else self._bare
+        with contextlib.suppress(ConnectionError):  # its end is seen, and the worker lost with it
+            socket.send_fds(
+                zygote_socket, [msgspec.msgpack.encode(request)], [theirs.fileno(), *pipes]
+            )
+        theirs.close()
+        for fd in pipes:
+            os.close(fd)
+
+    def kill(self, worker_id: bytes, reason: str) -> None:
+        """End the worker; `on_exited` follows, with this reason."""
+        worker = self.workers.get(worker_id)
+        if worker is None or worker.exit is not None:
+            return
+        worker.kill_reason = worker.kill_reason or reason
+        if worker.pid:  # else once the zygote has told it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def pids(self) -> dict[str, int]:
+        """The processes beside the workers, by role."""
+        return {"zygote": self._bare_pid, "preloaded_zygote": self._preloaded_pid}
+
+    def close(self) -> None:
+        """End the zygotes, and with them all workers."""
+        for zygote_socket in (self._preloaded, self._bare):
+            if zygote_socket.fileno() >= 0:
+                self._loop.unwatch(zygote_socket.fileno())
+            zygote_socket.close()
+
+    # ------------------------------------------------------------ zygotes
+
+    def _start_preload(self) -> socket.socket:
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._is_preloaded_ready = False
+        self._watch_zygote(mine)
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._bare, [msgspec.msgpack.encode(Preload())], [theirs.fileno()])
+        theirs.close()
+        return mine
+
+    def _watch_zygote(self, zygote_socket: socket.socket) -> None:
+        zygote_socket.setblocking(False)
+        self._loop.watch(zygote_socket.fileno(), lambda: self._read_reports(zygote_socket))
+
+    def _read_reports(self, zygote_socket: socket.socket) -> None:
+        while True:
+            try:
+                data = zygote_socket.recv(4096)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._zygote_gone(zygote_socket)
+                return
+            report = zygote.reports.decode(data)
+            if isinstance(report, Forked):
+                self._forked(report)
+            elif isinstance(report, Ready):
+                self._is_preloaded_ready, self._preloaded_pid = True, report.pid
+            elif isinstance(report, Exited):
+                self._exited(report)
+
+    def _zygote_gone(self, zygote_socket: socket.socket) -> None:
+        self._loop.unwatch(zygote_socket.fileno())
+        zygote_socket.close()
+        was_bare = zygote_socket is self._bare
+        if was_bare:
+            self._num_bare_ends += 1
+            if self._num_bare_ends > _MAX_ZYGOTE_ENDS:
+                self._on_failure("its zygote process ended again and again")
+                return
+            # The kernel has killed its children with it, the preloaded zygote among them.
+            if self._preloaded.fileno() >= 0:
+                self._loop.unwatch(self._preloaded.fileno())
+            self._preloaded.close()
+            self._bare, self._bare_pid = exec_zygote(self._folder)
+            self._watch_zygote(self._bare)
+        else:
+            self._num_preload_ends += 1
+        self._is_preloaded_ready = False
+        for worker in list(self.workers.values()):
+            # Its parent's death killed it; without a parent, nobody reports how it ended.
+            if worker.exit is None and (was_bare or not self._is_alive(worker)):
+                self._exited_unreported(worker)
+        if self._num_preload_ends < _MAX_PRELOAD_ENDS:
+            self._preloaded = self._start_preload()
+
+    @staticmethod
+    def _is_alive(worker: WorkerProcess) -> bool:
+        if not worker.pid:
+            return False
+        try:
+            status = Path(f"/proc/{worker.pid}/stat").read_text()
+        except OSError:
+            return False
+        return status.rpartition(")")[2].split()[0] not in "ZX"
+
+    # ------------------------------------------------------------ a worker's life
+
+    def _forked(self, report: Forked) -> None:
+        worker = self.workers.get(report.worker)
+        if worker is None:  # given up meanwhile
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(report.pid, signal.SIGKILL)
+            return
+        worker.pid = report.pid
+        self._by_pid[report.pid] = worker
+        if worker.kill_reason:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+        else:
+            self._on_started(worker)
+
+    def _exited(self, report: Exited) -> None:
+        worker = self._by_pid.pop(report.pid, None)
+        if worker is not None:
+            worker.exit = report
+            self._finish(worker)
+
+    def _exited_unreported(self, worker: WorkerProcess) -> None:
+        if worker.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            self._by_pid.pop(worker.pid, None)
+        worker.kill_reason = worker.kill_reason or "it ended with the process that had forked it"
+        worker.exit = Exited(worker.pid, 0, 0)
+        self._finish(worker)
+
+    def _finish(self, worker: WorkerProcess) -> None:
+        """Tell of the end, after what it printed last; a grandchild may keep the pipe open."""
+        for stream in worker.streams:
+            stream.read()
+            stream.close()
+        if self.workers.pop(worker.id, None) is not None:
+            self._on_exited(worker, describe_exit(worker))
+
+    def _follow(self, worker: WorkerProcess, is_stderr: bool) -> int:
+        """Read one of the worker's outputs; the descriptor for it to write to."""
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        suffix = "err" if is_stderr else "out"
+        log_file = self._folder / "logs" / f"worker-{worker.id.hex()}.{suffix}"
+
+        def take(lines: list[str]) -> None:
+            if is_stderr:
+                worker.stderr_tail.extend(lines)
+            self._on_lines(worker, is_stderr, lines)
+
+        worker.streams.append(LogStream(self._loop, read_fd, log_file, take))
+        return write_fd
+
+
+def describe_exit(worker: WorkerProcess) -> str:
+    """How the worker ended, for an error message."""
+    assert worker.exit is not None
+    status = worker.exit.status
+    if worker.kill_reason:
+        return worker.kill_reason
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        how = f"was killed by signal {number} ({signal.Signals(number).name})"
+        if number == signal.SIGKILL:
+            how += ", perhaps by the kernel for lack of memory"
+    else:
+        how = f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+    text = f"worker process {worker.pid} {how}; its memory had peaked at "
+    text += f"{worker.exit.peak_bytes / 2**20:.0f} MiB"
+    if worker.stderr_tail:
+        text += "; its last lines of stderr:\n  " + "\n  ".join(worker.stderr_tail)
+    return text
+
+
+def exec_zygote(session_folder: Path) -> tuple[socket.socket, int]:
+    """Start a bare zygote as a new program: the agent's end of its socket, and its pid."""
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    root = str(Path(rdata.__file__).parent.parent)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from rdata.core import node; node.zygote()"
+    arguments = [root, str(theirs.fileno()), str(session_folder)]
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+    return mine, process.pid

@@ -1,0 +1,160 @@
+"""How are sums, extremes, means and counts taken in parts, and the parts put together?
+
+Each task gives a partial result of its blocks, a few numbers; the driver merges them in the order
+of the rows, so that a float sum is the same every time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from rdata.dataset.columns import require_columns
+from rdata.errors import DataError
+from rdata.lazy import pa, pc
+
+Kind = Literal["sum", "min", "max", "mean"]
+Partial = tuple[Any, ...]
+
+_INT64_MAX = 2**63 - 1
+
+
+class Aggregate(Protocol):
+    """One aggregate: stateless, so that it travels."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it looks at."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Its name in plans and results, such as `sum(price)`."""
+        ...
+
+    def partial(self, block: pa.Table) -> Partial:
+        """The result of one block, in a form that can be merged."""
+        ...
+
+    def merge(self, partials: Sequence[Partial]) -> Any:
+        """The result of all blocks."""
+        ...
+
+
+@dataclass(frozen=True)
+class CountRows:
+    """The number of rows."""
+
+    columns: tuple[str, ...] = ()
+    label: str = "count()"
+
+    def partial(self, block: pa.Table) -> Partial:
+        """See `Aggregate`."""
+        return (block.num_rows,)
+
+    def merge(self, partials: Sequence[Partial]) -> int:
+        """See `Aggregate`."""
+        return sum(partial[0] for partial in partials)
+
+
+@dataclass(frozen=True)
+class OfColumn:
+    """The sum, least, greatest or mean value of a column; None where there is no value.
+
+    Nulls are left out, or, with `ignore_nulls=False`, make the result None. Integer sums do not
+    overflow.
+    """
+
+    kind: Kind
+    column: str
+    ignore_nulls: bool = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Aggregate`."""
+        return (self.column,)
+
+    @property
+    def label(self) -> str:
+        """See `Aggregate`."""
+        return f"{self.kind}({self.column})"
+
+    def partial(self, block: pa.Table) -> Partial:
+        """(number of values, number of nulls, value or None). See `Aggregate`."""
+        if block.num_rows == 0:
+            return 0, 0, None
+        require_columns([self.column], block.column_names, self.label)
+        column = block.column(self.column)
+        num_values = len(column) - column.null_count
+        if num_values == 0:
+            return 0, column.null_count, None
+        try:
+            value = self._of_values(column, num_values)
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise DataError(
+                f"{self.label}: column {self.column!r} is {column.type}, which has no {self.kind}"
+            ) from error
+        return num_values, column.null_count, value
+
+    def _of_values(self, column: pa.ChunkedArray, num_values: int) -> Any:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if self.kind in ("min", "max"):
+            return pc.min_max(column).as_py()[self.kind]
+        if pa.types.is_integer(column.type):
+            ends = pc.min_max(column).as_py()
+            if max(abs(ends["min"]), abs(ends["max"])) * num_values > _INT64_MAX:
+                return sum(column.drop_null().to_pylist())
+        return pc.sum(column).as_py()
+
+    def merge(self, partials: Sequence[Partial]) -> Any:
+        """See `Aggregate`."""
+        num_nulls = sum(partial[1] for partial in partials)
+        found = [partial for partial in partials if partial[0]]
+        if not found or (num_nulls and not self.ignore_nulls):
+            return None
+        values = [value for _, _, value in found]
+        if self.kind in ("min", "max"):
+            return _extreme(self.kind, values)
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
+        if self.kind == "sum":
+            return total
+        return total / sum(partial[0] for partial in found)
+
+
+def _extreme(kind: Kind, values: list[Any]) -> Any:
+    numbers = [v for v in values if not (isinstance(v, float) and math.isnan(v))]
+    if not numbers:
+        return values[0]
+    return min(numbers) if kind == "min" else max(numbers)
+
+
+@dataclass(frozen=True)
+class AggregateSink:
+    """Takes the partial results of a task's blocks."""
+
+    aggregates: tuple[Aggregate, ...]
+
+    @property
+    def label(self) -> str:
+        """See `Sink`."""
+        names = [aggregate.label for aggregate in self.aggregates]
+        return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+
+    def consume(self, task_index: int, blocks: Iterator[pa.Table]) -> list[tuple[Partial, ...]]:
+        """See `Sink`: the partial results, block by block."""
+        return [
+            tuple(aggregate.partial(block) for aggregate in self.aggregates) for block in blocks
+        ]
+
+    def merge(self, results: Sequence[list[tuple[Partial, ...]]]) -> list[Any]:
+        """The results, one for each aggregate, of what all tasks gave."""
+        by_block = [partials for result in results for partials in result]
+        return [
+            aggregate.merge([partials[i] for partials in by_block])
+            for i, aggregate in enumerate(self.aggregates)
+        ]

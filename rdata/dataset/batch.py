@@ -1,0 +1,264 @@
+"""What does user code see of a block, and how does what it returns become one?
+
+| batch format | user code sees                       | integers and bools with nulls are | NaN |
+|--------------|--------------------------------------|-----------------------------------|-----|
+| `"numpy"`    | a dict from column name to array     | masked arrays (`numpy.ma`)        | null |
+| `"pandas"`   | a `pandas.DataFrame`                 | nullable dtypes (`Int64`, …)      | null |
+| `"pyarrow"`  | a `pyarrow.Table`                    | themselves                        | NaN |
+
+So integers stay integers, and nulls stay nulls, on the way in and back out. In floats, numpy and
+pandas show a null as NaN, and a NaN that comes back is a null. Numpy and pandas batches are
+private copies: they may be changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from rdata.dataset.block import column_of, plain, rows_only
+from rdata.errors import DataError, OptionError
+from rdata.lazy import is_loaded, np, pa, pd
+
+BatchFormat = Literal["numpy", "pandas", "pyarrow"]
+_FORMATS = ("numpy", "pandas", "pyarrow")
+
+
+def resolve_format(batch_format: str | None, default: BatchFormat = "numpy") -> BatchFormat:
+    """The format that the argument means: Ray's "default", and None, mean `default`.
+
+    Raises `OptionError` for any other name.
+    """
+    if batch_format is None or batch_format == "default":
+        return default
+    for known in _FORMATS:
+        if batch_format == known:
+            return known  # type: ignore[return-value]  # a member of the literal
+    raise OptionError(
+        f"batch_format={batch_format!r} is unknown; use one of {', '.join(map(repr, _FORMATS))}"
+    )
+
+
+# -- block → batch ---------------------------------------------------------------------------------
+
+
+def to_batch(block: pa.Table, batch_format: BatchFormat) -> Any:
+    """Give the rows of a block in a batch format."""
+    if batch_format == "pyarrow":
+        return block
+    if batch_format == "pandas":
+        return to_pandas(block)
+    return to_numpy(block)
+
+
+def to_numpy(block: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
+    """Give the columns as writable arrays; strings and nested values as arrays of objects."""
+    return {
+        name: _writable(_numpy_column(column))
+        for name, column in zip(block.column_names, block.columns, strict=True)
+    }
+
+
+def _numpy_column(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        joined = column.combine_chunks()
+        if isinstance(joined, pa.ChunkedArray):  # no chunk at all, or too many bytes for one
+            joined = pa.concat_arrays(joined.chunks) if joined.num_chunks else _no_tensors(column)
+        return joined.to_numpy_ndarray()
+    if column.null_count and _loses_type_with_nulls(column.type):
+        fill = False if pa.types.is_boolean(column.type) else 0
+        return np.ma.MaskedArray(
+            _writable(column.fill_null(fill).to_numpy()), mask=column.is_null().to_numpy()
+        )
+    return column.to_numpy()
+
+
+def _no_tensors(column: pa.ChunkedArray) -> Any:
+    return pa.ExtensionArray.from_storage(column.type, pa.array([], column.type.storage_type))
+
+
+def _loses_type_with_nulls(type: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type) or pa.types.is_boolean(type))
+
+
+def _writable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return array if array.flags.writeable else array.copy()
+
+
+def to_pandas(block: pa.Table) -> pd.DataFrame:
+    """Give a DataFrame with pandas' default dtypes, but nullable ones where nulls need them."""
+    nullable = [
+        i
+        for i, column in enumerate(block.columns)
+        if _loses_type_with_nulls(column.type) and column.null_count
+    ]
+    if nullable:
+        return _to_pandas_nullable(block, nullable)
+    frame = block.to_pandas(use_threads=False)
+    for name in _columns_not_copied(block):
+        frame[name] = frame[name].copy()
+    return frame
+
+
+def _columns_not_copied(block: pa.Table) -> list[str]:
+    """Name the columns that Arrow hands to pandas as they lie, which makes them read-only.
+
+    It does so for one chunk of fixed-width values that shares its type with no other column.
+    """
+    by_type: dict[pa.DataType, list[str]] = {}
+    for name, column in zip(block.column_names, block.columns, strict=True):
+        if pa.types.is_primitive(column.type):
+            is_one = column.num_chunks == 1 and not column.null_count
+            by_type.setdefault(column.type, []).append(name if is_one else "")
+    return [names[0] for names in by_type.values() if len(names) == 1 and names[0]]
+
+
+def _to_pandas_nullable(block: pa.Table, nullable: list[int]) -> pd.DataFrame:
+    dtypes = {
+        pa.int8(): pd.Int8Dtype(),
+        pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.uint8(): pd.UInt8Dtype(),
+        pa.uint16(): pd.UInt16Dtype(),
+        pa.uint32(): pd.UInt32Dtype(),
+        pa.uint64(): pd.UInt64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+    }
+    special = block.select(nullable).to_pandas(types_mapper=dtypes.get, use_threads=False)
+    others = [i for i in range(block.num_columns) if i not in set(nullable)]
+    usual = to_pandas(block.select(others)) if others else pd.DataFrame(index=special.index)
+    joined = pd.concat([usual, special], axis=1)
+    return joined[block.column_names]
+
+
+# -- batch → block ---------------------------------------------------------------------------------
+
+
+def to_block(batch: Any, origin: str) -> pa.Table:
+    """Make a block of what user code gave: a dict of columns, a DataFrame or an Arrow table.
+
+    Raises `DataError`, naming `origin` (the operator and its function) and the column, for
+    anything else, columns of different lengths, and values without an Arrow type.
+    """
+    if isinstance(batch, pa.Table):
+        _check_names(batch.column_names, origin)
+        return plain(batch)
+    if isinstance(batch, pa.RecordBatch):
+        return plain(pa.Table.from_batches([batch]))
+    if isinstance(batch, Mapping):
+        return _block_of_columns(batch, origin)
+    if is_loaded("pandas") and isinstance(batch, pd.DataFrame):
+        return _block_of_frame(batch, origin)
+    raise DataError(f"{origin} returned {_describe(batch)}; {_ADVICE}")
+
+
+_ADVICE = (
+    "a batch is a dict from column name to array or list, a pandas.DataFrame or a pyarrow.Table "
+    "(to give several batches, yield them)"
+)
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "None (is a return missing?)"
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return "a list of rows (flat_map takes functions that return rows)"
+    return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
+
+
+def _block_of_columns(batch: Mapping[Any, Any], origin: str) -> pa.Table:
+    if not batch:
+        return pa.table({})
+    _check_names(list(batch), origin)
+    columns = {}
+    for name, values in batch.items():
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            raise DataError(
+                f"{origin}: column {name!r} is a single {type(values).__name__}, not an array or "
+                "list with one value for each row"
+            )
+        columns[name] = column_of(values, name, origin)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name!r}: {length}" for name, length in list(lengths.items())[:8])
+        raise DataError(f"{origin}: the columns have different lengths ({shown})")
+    return pa.table(columns)
+
+
+def _block_of_frame(frame: pd.DataFrame, origin: str) -> pa.Table:
+    if not len(frame.columns):
+        return rows_only(len(frame))
+    _check_names(list(frame.columns), origin)
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        # Column by column says which one, and mends what mixes numpy's and Python's numbers.
+        columns = {name: column_of(frame[name], name, origin) for name in frame.columns}
+        table = pa.table(columns)
+    return plain(table)
+
+
+def _check_names(names: list[Any], origin: str) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"{origin}: column name {name!r} is not text; use rename, or str()")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{origin}: there is more than one column named {twice!r}")
+
+
+def restore_types(block: pa.Table, given: pa.Schema) -> pa.Table:
+    """Undo what a batch format cannot express: columns that only changed in representation.
+
+    Where a column of the same name was given to the function, a `large_string` becomes the
+    `string` that it was, a column of nulls keeps its type, a decimal its digits, a timestamp its
+    zone, a list or struct the exact types of its values.
+    """
+    columns = None
+    for i, field in enumerate(block.schema):
+        index = given.get_field_index(field.name)
+        if index < 0:
+            continue
+        wanted = given.field(index).type
+        if field.type == wanted or not _is_same_kind(field.type, wanted):
+            continue
+        try:
+            restored = block.column(i).cast(wanted)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue  # the values have outgrown the type: the new one is right
+        columns = block.columns if columns is None else columns
+        columns[i] = restored
+    if columns is None:
+        return block
+    return pa.Table.from_arrays(columns, names=block.column_names)
+
+
+def _is_same_kind(type: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_null(type):
+        return True
+    if pa.types.is_dictionary(wanted) and not pa.types.is_dictionary(type):
+        return _is_same_kind(type, wanted.value_type) or bool(type == wanted.value_type)
+    return any(is_kind(type) and is_kind(wanted) for is_kind in _kinds())
+
+
+def _kinds() -> tuple[Any, ...]:
+    types = pa.types
+    return (
+        lambda t: types.is_string(t) or types.is_large_string(t) or types.is_string_view(t),
+        lambda t: (
+            types.is_binary(t)
+            or types.is_large_binary(t)
+            or types.is_fixed_size_binary(t)
+            or types.is_binary_view(t)
+        ),
+        types.is_dictionary,
+        types.is_decimal,
+        types.is_timestamp,
+        types.is_duration,
+        types.is_time,
+        types.is_date,
+        lambda t: types.is_list(t) or types.is_large_list(t) or types.is_fixed_size_list(t),
+        types.is_struct,
+        types.is_map,
+    )

@@ -1,0 +1,278 @@
+"""What is a block, and how are blocks cut, joined and measured?
+
+A block is a `pyarrow.Table` without schema metadata (pandas' notes about its index would be stale
+after the first operator). All functions here are pure, and cut without copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rdata.errors import DataError
+from rdata.lazy import pa
+
+TARGET_BLOCK_BYTES = 32 << 20  # larger: fewer, costlier steps; smaller: a budget holds more tasks
+MIN_BLOCKS = 16  # rows made in memory are cut into so many, so that a few workers end together
+MIN_SLICE_BYTES = 1 << 20  # but Arrow data is not cut into less than this
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMeta:
+    """What the driver knows of a block that lies elsewhere."""
+
+    num_rows: int
+    size_bytes: int
+    schema: pa.Schema
+
+    @classmethod
+    def of(cls, block: pa.Table) -> BlockMeta:
+        """Measure a block; a slice counts its own rows only."""
+        return cls(block.num_rows, size_of(block), block.schema)
+
+
+def size_of(block: pa.Table) -> int:
+    """The bytes that the block's rows take, whatever buffers they lie in."""
+    return int(block.nbytes)
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The same table without schema metadata."""
+    return table if table.schema.metadata is None else table.replace_schema_metadata(None)
+
+
+def rows_only(num_rows: int) -> pa.Table:
+    """A block of `num_rows` rows and no column."""
+    return pa.table({"_": pa.nulls(num_rows)}).select([])
+
+
+def unify_schemas(schemas: Iterable[pa.Schema], origin: str) -> pa.Schema:
+    """One schema that holds the rows of all: numbers are widened, `null` becomes any other type.
+
+    Columns that only some have are appended in the order of their first appearance. Raises
+    `DataError`, naming `origin`, the column and both types, where no type holds both.
+    """
+    distinct: list[pa.Schema] = []
+    for schema in schemas:
+        if not any(schema.equals(known) for known in distinct):
+            distinct.append(schema)
+    if len(distinct) == 1:
+        return distinct[0]
+    try:
+        return pa.unify_schemas(distinct, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise DataError(f"{origin}: {_clash(distinct)}") from error
+
+
+def _clash(schemas: Sequence[pa.Schema]) -> str:
+    first: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        for field in schema:
+            known = first.setdefault(field.name, field.type)
+            if known != field.type and not _has_common_type(known, field.type):
+                return (
+                    f"column {field.name!r} is {known} in one block and {field.type} in another; "
+                    "make the function return one type for it, e.g. with astype"
+                )
+    return "its blocks have schemas that cannot be brought together"
+
+
+def _has_common_type(first: pa.DataType, second: pa.DataType) -> bool:
+    schemas = [pa.schema([("_", first)]), pa.schema([("_", second)])]
+    try:
+        pa.unify_schemas(schemas, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def conform(block: pa.Table, schema: pa.Schema, origin: str) -> pa.Table:
+    """Bring a block to `schema`: cast columns, reorder them, add missing ones as nulls.
+
+    Raises `DataError`, naming `origin` and the column, where a value does not fit.
+    """
+    if block.schema.equals(schema):
+        return block
+    columns = []
+    present = set(block.column_names)
+    for field in schema:
+        if field.name not in present:
+            columns.append(pa.nulls(block.num_rows, field.type))
+            continue
+        column = block.column(field.name)
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise DataError(
+                    f"{origin}: column {field.name!r}, which is {column.type} here, does not fit "
+                    f"the type {field.type} that it has elsewhere: {error}"
+                ) from error
+        columns.append(column)
+    if not columns:
+        return rows_only(block.num_rows)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def concat(blocks: Sequence[pa.Table], origin: str) -> pa.Table:
+    """Join blocks into one, without copying where their schemas agree; see `unify_schemas`.
+
+    Blocks without rows matter only where all have none: then the first with columns counts.
+    """
+    filled = [block for block in blocks if block.num_rows]
+    if not filled:
+        with_columns = [block for block in blocks if block.num_columns]
+        return (with_columns or list(blocks) or [pa.table({})])[0]
+    if len(filled) == 1:
+        return filled[0]
+    schema = unify_schemas((block.schema for block in filled), origin)
+    if not schema.names:
+        return rows_only(sum(block.num_rows for block in filled))
+    return pa.concat_tables([conform(block, schema, origin) for block in filled])
+
+
+def rebatch(blocks: Iterable[pa.Table], num_rows: int, origin: str) -> Iterator[pa.Table]:
+    """Regroup rows, in order, into tables of `num_rows`; the last may have fewer."""
+    pending: list[pa.Table] = []
+    pending_rows = 0
+    for block in blocks:
+        start = 0
+        while block.num_rows - start >= num_rows - pending_rows:
+            take = num_rows - pending_rows
+            piece = block.slice(start, take)
+            yield concat([*pending, piece], origin) if pending else piece
+            start += take
+            pending, pending_rows = [], 0
+        if start < block.num_rows:
+            pending.append(block.slice(start))
+            pending_rows += block.num_rows - start
+    if pending:
+        yield concat(pending, origin)
+
+
+def shape(
+    blocks: Iterable[pa.Table], origin: str, target_bytes: int = TARGET_BLOCK_BYTES
+) -> Iterator[pa.Table]:
+    """Join small blocks and cut large ones to about `target_bytes`; at least one, maybe empty.
+
+    The boundaries depend on the rows alone, so that a task that runs again gives the same blocks.
+    """
+    pending: list[pa.Table] = []
+    pending_bytes = 0
+    empty: pa.Table | None = None
+    is_any = False
+    for block in blocks:
+        if block.num_rows == 0:
+            if empty is None or not empty.num_columns:
+                empty = block
+            continue
+        size_bytes = size_of(block)
+        if pending and pending_bytes + size_bytes > target_bytes:
+            yield concat(pending, origin)
+            is_any = True
+            pending, pending_bytes = [], 0
+        if size_bytes > 2 * target_bytes:
+            yield from cut(block, size_bytes // target_bytes)
+            is_any = True
+        else:
+            pending.append(block)
+            pending_bytes += size_bytes
+    if pending:
+        yield concat(pending, origin)
+    elif not is_any:
+        yield pa.table({}) if empty is None else empty
+
+
+def cut(block: pa.Table, num_pieces: int) -> list[pa.Table]:
+    """Cut a block into `num_pieces` of nearly equal length, in order, none of them empty."""
+    num_pieces = max(1, min(num_pieces, block.num_rows))
+    bounds = [block.num_rows * i // num_pieces for i in range(num_pieces + 1)]
+    return [
+        block.slice(start, stop - start)
+        for start, stop in zip(bounds, bounds[1:], strict=False)
+    ]
+
+
+def default_cut(block: pa.Table) -> list[pa.Table]:
+    """Cut a table that a program holds in memory: see `MIN_BLOCKS` and `MIN_SLICE_BYTES`."""
+    size_bytes = size_of(block)
+    num_pieces = min(MIN_BLOCKS, size_bytes // MIN_SLICE_BYTES)
+    return cut(block, max(num_pieces, size_bytes // TARGET_BLOCK_BYTES, 1))
+
+
+def table_of_rows(rows: Sequence[Mapping[str, Any]], origin: str) -> pa.Table:
+    """Make a block of rows; a key that a row lacks is null there.
+
+    Raises `DataError`, naming `origin`, for keys that are not text, and for a column whose values
+    have no common Arrow type.
+    """
+    if not rows:
+        return pa.table({})
+    names = list(rows[0])
+    if any(len(row) != len(names) for row in rows):
+        names = list(dict.fromkeys(name for row in rows for name in row))
+    columns: dict[str, Any] = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(f"{origin}: a row has the key {name!r}; column names must be text")
+        try:
+            values = [row[name] for row in rows]
+        except KeyError:
+            if len(names) == len(rows[0]):  # as many keys in each row, but others
+                names = list(dict.fromkeys(key for row in rows for key in row))
+                return table_of_rows([dict.fromkeys(names) | dict(row) for row in rows], origin)
+            values = [row.get(name) for row in rows]
+        columns[name] = column_of(values, name, origin)
+    return pa.table(columns) if columns else rows_only(len(rows))
+
+
+def column_of(values: Any, name: str, origin: str) -> pa.Array | pa.ChunkedArray:
+    """Make an Arrow column of a list, a numpy array, a pandas Series or an Arrow array.
+
+    NaN counts as null, except in what is Arrow already. An array of more than one dimension
+    becomes a column of tensors. Raises `DataError`, naming `origin` and the column.
+    """
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    try:
+        if getattr(values, "ndim", 1) > 1:
+            return pa.FixedShapeTensorArray.from_numpy_ndarray(_contiguous(values))
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        retried = _as_number_column(values)
+        if retried is not None:
+            return retried
+        raise DataError(
+            f"{origin}: column {name!r} cannot become an Arrow column: {error}"
+        ) from error
+    except (TypeError, OverflowError) as error:
+        raise DataError(
+            f"{origin}: column {name!r} cannot become an Arrow column: {error}"
+        ) from error
+
+
+def _contiguous(values: Any) -> Any:
+    return values if values.flags.c_contiguous else values.copy(order="C")
+
+
+def _as_number_column(values: Any) -> pa.Array | None:
+    """Rows may mix numpy and Python numbers, which Arrow refuses to infer a type for."""
+    kinds = {type(value) for value in values if value is not None}
+    if not all(hasattr(kind, "dtype") or kind in (int, float, bool) for kind in kinds):
+        return None
+    plain_values = [value.item() if hasattr(value, "item") else value for value in values]
+    try:
+        return pa.array(plain_values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
+
+
+def pylist(block: pa.Table) -> list[dict[str, Any]]:
+    """The rows as dicts of Python values."""
+    if not block.num_columns:
+        return [{} for _ in range(block.num_rows)]
+    names = block.column_names
+    columns = [column.to_pylist() for column in block.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+

@@ -1,0 +1,1 @@
+"""How are files of each format found, split and read?"""

@@ -1,0 +1,188 @@
+"""Where do the files of a write lie until all are written, and how do they become visible at once?
+
+    folder/.rdata-<write>/<task>-<part>.<attempt>.parquet      while tasks write
+    folder/<write>_<task>_<part>.parquet                       after the driver has published them
+
+Each attempt of a task writes to names of its own, and only files that its result names are
+published; so a task that ran twice cannot give a row twice, and a write that fails or is killed
+leaves nothing that a reader of the folder sees (readers leave out names that begin with a dot).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from rdata.dataset.formats.paths import StorageOptions, is_remote
+from rdata.errors import OptionError
+from rdata.lazy import fsspec, pa
+
+_REMOVAL_TRIES = 20  # a task that is being cancelled may still make a file in the folder
+_REMOVAL_PAUSE_S = 0.05
+
+
+class SaveMode(Enum):
+    """What a write does where files are already. Ray's names."""
+
+    APPEND = "append"  # adds files beside them
+    OVERWRITE = "overwrite"  # removes them, once the new ones are complete
+    ERROR = "error"  # raises OptionError before anything runs
+    IGNORE = "ignore"  # does nothing
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A complete file under its temporary name."""
+
+    temporary_path: str
+    final_name: str
+    schema: pa.Schema
+    num_rows: int = 0
+
+    def with_rows(self, num_rows: int) -> WrittenFile:
+        """The same with more rows."""
+        return dataclasses.replace(self, num_rows=self.num_rows + num_rows)
+
+
+@dataclass(frozen=True)
+class OutputJob:
+    """One write to a folder: a local path or a URL."""
+
+    folder: str
+    write_id: str
+    suffix: str
+    storage_options: StorageOptions = None
+
+    @property
+    def shown_folder(self) -> str:
+        """The folder, for plans and errors."""
+        return self.folder
+
+    @property
+    def _hidden_folder(self) -> str:
+        return f"{self.folder}/.rdata-{self.write_id}"
+
+    def new_file(self, task_index: int, part: int, schema: pa.Schema) -> WrittenFile:
+        """Name a file that a task is about to write; each call gives another temporary name."""
+        attempt = uuid.uuid4().hex[:12]
+        return WrittenFile(
+            f"{self._hidden_folder}/{task_index:06d}-{part:06d}.{attempt}{self.suffix}",
+            f"{self.write_id}_{task_index:06d}_{part:06d}{self.suffix}",
+            schema,
+        )
+
+    def recast_file(self, file: WrittenFile, schema: pa.Schema) -> WrittenFile:
+        """Name a file that takes the place of another, with another schema."""
+        attempt = uuid.uuid4().hex[:12]
+        path = f"{file.temporary_path.removesuffix(self.suffix)}.{attempt}{self.suffix}"
+        return dataclasses.replace(file, temporary_path=path, schema=schema)
+
+    def begin(self, mode: SaveMode) -> bool:
+        """Make the folders; False if the mode says to leave what is there.
+
+        Raises `OptionError` if files are there and must not be, or if the path is a file.
+        """
+        is_taken = bool(self._visible_names())
+        if is_taken and mode is SaveMode.ERROR:
+            raise OptionError(
+                f"{self.folder} holds files already; write to another folder, or choose what to "
+                'do with mode="overwrite", "append" or "ignore"'
+            )
+        if is_taken and mode is SaveMode.IGNORE:
+            return False
+        if is_remote(self.folder):
+            filesystem, inner = self._filesystem(self._hidden_folder)
+            filesystem.makedirs(inner, exist_ok=True)
+        else:
+            os.makedirs(self._hidden_folder, exist_ok=True)
+        return True
+
+    def publish(self, files: Sequence[WrittenFile], mode: SaveMode) -> None:
+        """Give complete files their final names, in order, and remove what is hidden."""
+        old_names = self._visible_names() if mode is SaveMode.OVERWRITE else []
+        if is_remote(self.folder):
+            filesystem, inner = self._filesystem(self.folder)
+            for file in files:
+                _, source = self._filesystem(file.temporary_path)
+                filesystem.mv(source, f"{inner}/{file.final_name}")
+            for name in old_names:
+                filesystem.rm(f"{inner}/{name}", recursive=True)
+        else:
+            for file in files:
+                os.replace(file.temporary_path, f"{self.folder}/{file.final_name}")
+            for name in old_names:
+                _remove_local(f"{self.folder}/{name}")
+        self.abort()
+
+    def abort(self) -> None:
+        """Remove what is hidden."""
+        if is_remote(self.folder):
+            filesystem, inner = self._filesystem(self._hidden_folder)
+            if filesystem.exists(inner):
+                filesystem.rm(inner, recursive=True)
+            return
+        for _ in range(_REMOVAL_TRIES):
+            shutil.rmtree(self._hidden_folder, ignore_errors=True)
+            if not os.path.exists(self._hidden_folder):
+                return
+            time.sleep(_REMOVAL_PAUSE_S)
+
+    def _filesystem(self, path: str) -> tuple[Any, str]:
+        return fsspec.core.url_to_fs(path, **(self.storage_options or {}))  # type: ignore[no-any-return]
+
+    def _visible_names(self) -> list[str]:
+        if is_remote(self.folder):
+            filesystem, inner = self._filesystem(self.folder)
+            paths = filesystem.ls(inner, detail=False) if filesystem.exists(inner) else []
+            names = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
+        elif os.path.isdir(self.folder):
+            names = os.listdir(self.folder)
+        elif os.path.exists(self.folder):
+            raise OptionError(f"{self.folder} is a file; give a folder, which need not exist")
+        else:
+            names = []
+        return [name for name in names if not name.startswith(".")]
+
+
+def output_job(
+    path: str | os.PathLike[str], suffix: str, storage_options: Mapping[str, Any] | None
+) -> OutputJob:
+    """A new write to the folder `path`; its files sort after those of earlier writes."""
+    folder = os.fspath(path)
+    if folder.startswith(("file://", "local://")):
+        folder = folder.split("://", 1)[1]
+    if not is_remote(folder):
+        folder = os.path.abspath(os.path.expanduser(folder))
+    write_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+    return OutputJob(folder.rstrip("/") or "/", write_id, suffix, storage_options)
+
+
+def save_mode(mode: SaveMode | str) -> SaveMode:
+    """The mode that an argument means; raises `OptionError`."""
+    try:
+        return mode if isinstance(mode, SaveMode) else SaveMode(mode)
+    except ValueError:
+        known = ", ".join(repr(each.value) for each in SaveMode)
+        raise OptionError(f"mode={mode!r} is unknown; use one of {known}") from None
+
+
+def open_output(path: str, storage_options: StorageOptions) -> Any:
+    """Open a file of a job for writing; the caller closes it."""
+    if not is_remote(path):
+        return pa.OSFile(path, "wb")
+    filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
+    return filesystem.open(inner, "wb")
+
+
+def _remove_local(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.remove(path)

@@ -1,0 +1,297 @@
+"""How are Parquet files read in parts, and written?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdata.dataset.block import TARGET_BLOCK_BYTES, conform, plain, rows_only, shape, unify_schemas
+from rdata.dataset.columns import require_columns
+from rdata.dataset.formats.output import OutputJob, WrittenFile, open_output
+from rdata.dataset.formats.paths import (
+    InputFile,
+    PathArgument,
+    StorageOptions,
+    expand_paths,
+    is_remote,
+    open_file,
+)
+from rdata.errors import DataError
+from rdata.lazy import pa, pq
+
+SUFFIXES = (".parquet",)
+SPLIT_BYTES = 64 << 20  # of decoded columns in a task; smaller: overhead, larger: idle at the end
+PIECE_BYTES = 16 << 20  # of decoded columns at once: bounds a task's memory
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParquetSplit:
+    """Neighbouring row groups of a file."""
+
+    path: str
+    row_groups: tuple[int, ...]
+    num_rows: int
+    size_bytes: int
+    schema: pa.Schema  # of the dataset, cut to the columns that are wanted
+    storage_options: StorageOptions
+    limit: int | None
+
+    def read(self) -> Iterator[pa.Table]:
+        """See `Split`."""
+        left = self.num_rows if self.limit is None else min(self.limit, self.num_rows)
+        if not self.schema.names:
+            yield rows_only(left)
+            return
+        if left == 0:
+            yield self.schema.empty_table()
+            return
+        with _open(self.path, self.storage_options) as file:
+            columns = [name for name in self.schema.names if name in file.schema_arrow.names]
+            row_bytes = max(1, self.size_bytes // max(1, self.num_rows))
+            batches = file.iter_batches(
+                batch_size=max(1024, min(left, PIECE_BYTES // row_bytes)),
+                row_groups=list(self.row_groups),
+                columns=columns,
+                use_threads=False,
+            )
+            for batch in batches:
+                table = plain(pa.Table.from_batches([batch])).slice(0, left)
+                yield conform(table, self.schema, self.path)
+                left -= table.num_rows
+                if left == 0:
+                    return
+
+
+def _open(path: str, storage_options: StorageOptions) -> pq.ParquetFile:
+    source: Any = open_file(path, storage_options) if is_remote(path) else path
+    try:
+        return pq.ParquetFile(source, pre_buffer=is_remote(path))
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: is not a Parquet file: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One row group, as the footer of its file tells."""
+
+    path: str
+    index: int
+    num_rows: int
+    bytes_by_column: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class ParquetSource:
+    """Parquet files whose footers have been read."""
+
+    num_files: int
+    groups: tuple[_Group, ...]
+    full_schema: pa.Schema
+    storage_options: StorageOptions = None
+    split_bytes: int = SPLIT_BYTES
+    columns: tuple[str, ...] | None = None
+    limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return f"read_parquet({self.num_files} file{'s' if self.num_files != 1 else ''})"
+
+    def schema(self) -> pa.Schema:
+        """See `Source`."""
+        if self.columns is None:
+            return self.full_schema
+        return pa.schema([self.full_schema.field(name) for name in self.columns])
+
+    def with_columns(self, columns: Sequence[str]) -> ParquetSource:
+        """See `Source`."""
+        return dataclasses.replace(self, columns=tuple(columns))
+
+    def with_limit(self, num_rows: int) -> ParquetSource:
+        """See `Source`."""
+        least = num_rows if self.limit is None else min(num_rows, self.limit)
+        return dataclasses.replace(self, limit=least)
+
+    def splits(self) -> Sequence[ParquetSplit]:
+        """See `Source`: row groups of one file that are small together make one split."""
+        schema = self.schema()
+        splits: list[ParquetSplit] = []
+        gathered: list[_Group] = []
+        gathered_bytes = 0
+        num_rows = 0
+        for group in self.groups:
+            size_bytes = self._bytes_of(group)
+            is_other = bool(gathered) and gathered[0].path != group.path
+            if gathered and (is_other or gathered_bytes + size_bytes > self.split_bytes):
+                splits.append(self._split(gathered, gathered_bytes, schema))
+                gathered, gathered_bytes = [], 0
+                if self.limit is not None and num_rows >= self.limit:
+                    break
+            gathered.append(group)
+            gathered_bytes += size_bytes
+            num_rows += group.num_rows
+        if gathered:
+            splits.append(self._split(gathered, gathered_bytes, schema))
+        return splits or [ParquetSplit("", (), 0, 0, schema, None, self.limit)]
+
+    def _split(self, groups: list[_Group], size_bytes: int, schema: pa.Schema) -> ParquetSplit:
+        return ParquetSplit(
+            groups[0].path,
+            tuple(group.index for group in groups),
+            sum(group.num_rows for group in groups),
+            size_bytes,
+            schema,
+            self.storage_options,
+            self.limit,
+        )
+
+    def _bytes_of(self, group: _Group) -> int:
+        if self.columns is None:
+            return sum(group.bytes_by_column.values())
+        return sum(group.bytes_by_column.get(name, 0) for name in self.columns)
+
+    def estimated_bytes(self) -> int:
+        """See `Source`."""
+        size_bytes = 0
+        num_rows = 0
+        for group in self.groups:
+            size_bytes += self._bytes_of(group)
+            num_rows += group.num_rows
+            if self.limit is not None and num_rows >= self.limit:
+                return size_bytes * self.limit // max(1, num_rows)
+        return size_bytes
+
+    def num_rows(self) -> int | None:
+        """See `Source`: the footers tell."""
+        num_rows = sum(group.num_rows for group in self.groups)
+        return num_rows if self.limit is None else min(num_rows, self.limit)
+
+
+def parquet_source(
+    paths: PathArgument,
+    columns: Sequence[str] | None,
+    num_splits: int | None,
+    storage_options: StorageOptions,
+) -> ParquetSource:
+    """Read the footers of all files that `paths` means, and bring their schemas together.
+
+    Raises `InputNotFoundError`, `InputFilesError`, and `DataError` for a file of another format,
+    a column that is not there, and files whose types have nothing in common.
+    """
+    files = expand_paths(paths, SUFFIXES, storage_options)
+    groups: list[_Group] = []
+    schemas: list[pa.Schema] = []
+    for file in files:
+        schema, file_groups = _footer(file, storage_options)
+        schemas.append(schema)
+        groups.extend(file_groups)
+    schema = unify_schemas(schemas, f"read_parquet({files[0].path}, …)")
+    source = ParquetSource(len(files), tuple(groups), schema, storage_options)
+    if num_splits is not None:
+        split_bytes = source.estimated_bytes() // max(1, num_splits)
+        source = dataclasses.replace(source, split_bytes=split_bytes)
+    if columns is None:
+        return source
+    require_columns(columns, schema.names, source.name)
+    return source.with_columns(columns)
+
+
+def _footer(file: InputFile, storage_options: StorageOptions) -> tuple[pa.Schema, list[_Group]]:
+    with _open(file.path, storage_options) as opened:
+        metadata = opened.metadata
+        schema = opened.schema_arrow.remove_metadata()
+        groups = []
+        for i in range(metadata.num_row_groups):
+            group = metadata.row_group(i)
+            sizes: dict[str, int] = {}
+            for j in range(group.num_columns):
+                column = group.column(j)
+                name = column.path_in_schema.split(".", 1)[0]
+                sizes[name] = sizes.get(name, 0) + column.total_uncompressed_size
+            groups.append(_Group(file.path, i, group.num_rows, sizes))
+    return schema, groups
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParquetSink:
+    """Writes a task's blocks to a file of the job; to several, where their schemas differ."""
+
+    job: OutputJob
+    compression: str | None = "snappy"
+    row_group_size: int | None = None
+    arrow_parquet_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """See `Sink`."""
+        return f"write_parquet({self.job.shown_folder})"
+
+    def consume(self, task_index: int, blocks: Iterator[pa.Table]) -> list[WrittenFile]:
+        """See `Sink`: the files written, under temporary names; none for no columns."""
+        files: list[WrittenFile] = []
+        writing: _Writing | None = None
+        try:
+            for block in shape(blocks, self.label, TARGET_BLOCK_BYTES):
+                if not block.num_columns:
+                    continue
+                if writing is None or not block.schema.equals(files[-1].schema):
+                    if writing is not None:
+                        writing.close()
+                    files.append(self.job.new_file(task_index, len(files), block.schema))
+                    writing = _Writing(self, files[-1])
+                writing.write(block)
+                files[-1] = files[-1].with_rows(block.num_rows)
+        finally:
+            if writing is not None:
+                writing.close()
+        return files
+
+    def recast(self, file: WrittenFile, schema: pa.Schema) -> WrittenFile:
+        """Write a file again, with the schema that the other files of the job have."""
+        recast = self.job.recast_file(file, schema)
+        writing = _Writing(self, recast)
+        try:
+            with _open(file.temporary_path, self.job.storage_options) as written:
+                for batch in written.iter_batches(use_threads=False):
+                    table = plain(pa.Table.from_batches([batch]))
+                    writing.write(conform(table, schema, self.label))
+        finally:
+            writing.close()
+        return recast
+
+
+class _Writing:
+    """A file being written."""
+
+    def __init__(self, sink: ParquetSink, file: WrittenFile) -> None:
+        self._row_group_size = sink.row_group_size
+        self._output = open_output(file.temporary_path, sink.job.storage_options)
+        try:
+            self._writer = pq.ParquetWriter(
+                self._output,
+                file.schema,
+                compression=sink.compression or "none",
+                **sink.arrow_parquet_args,
+            )
+        except BaseException:
+            self._output.close()
+            raise
+
+    def write(self, block: pa.Table) -> None:
+        """Add rows, in row groups of their own."""
+        self._writer.write_table(block, row_group_size=self._row_group_size)
+
+    def close(self) -> None:
+        """Write the footer."""
+        try:
+            self._writer.close()
+        finally:
+            self._output.close()

@@ -1,0 +1,277 @@
+"""Which files does a path argument mean, and how are their bytes read?
+
+A path argument is a path, a `pathlib.Path`, a folder, a glob, a URL that fsspec knows, or a list
+of these. Local files, also as `file://…`, are read without fsspec, whose import costs more than
+reading a small file.
+"""
+
+from __future__ import annotations
+
+import bz2
+import difflib
+import glob
+import gzip
+import io
+import lzma
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from rdata.dataset.errors import InputFilesError, InputNotFoundError
+from rdata.lazy import fsspec, pa
+
+PathArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+StorageOptions = Mapping[str, Any] | None
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".lz4": "lz4"}
+_IGNORED_PREFIXES = (".", "_")  # in folders, as in Arrow's datasets: `_SUCCESS`, `.part-0.csv.crc`
+_AHEAD_BYTES = 8 << 20  # of a remote file; less: more requests; more: memory for each reader
+_LOCAL_SCHEMES = ("file://", "local://")
+_MAGIC = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file to read: an absolute local path or a URL, and its size as stored.
+
+    `size_bytes` is 0 where the server does not tell it.
+    """
+
+    path: str
+    size_bytes: int
+
+
+def expand_paths(
+    paths: PathArgument, suffixes: Sequence[str], storage_options: StorageOptions = None
+) -> tuple[InputFile, ...]:
+    """List the files that `paths` means: lists in their order, folders and globs sorted by path.
+
+    A folder means every file below it whose name ends in one of `suffixes` (such as ".csv"), or
+    in one followed by a compression's (".csv.gz"), leaving out names that start with "." or "_".
+    A file that is named itself is taken whatever its name.
+
+    Raises `InputNotFoundError` where a path leads to nothing, `InputFilesError` where the list is
+    empty or a folder cannot be listed.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise InputFilesError("the list of paths is empty; give at least one file, folder or glob")
+    files: list[InputFile] = []
+    for item in given:
+        path = _without_local_scheme(os.fspath(item))
+        find = _find_remote if is_remote(path) else _find_local
+        try:
+            files.extend(find(path, suffixes, storage_options))
+        except (FileNotFoundError, InputFilesError) as error:
+            raise _explained(error, path) from error
+        except OSError as error:
+            raise InputFilesError(f"{path}: cannot be listed: {error}") from error
+    return tuple(files)
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether `path` is a URL, which fsspec opens, rather than a path of this machine."""
+    return "://" in path or "::" in path
+
+
+def compression_of(path: str) -> str | None:
+    """Name the compression that a file's suffix stands for: "gzip", "zstd", …, or None."""
+    return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
+
+
+def format_suffix(path: str) -> str:
+    """Give the suffix of a file's format, without a compression's: ".csv" for "a.csv.gz"."""
+    stem, suffix = os.path.splitext(path)
+    if suffix.lower() in COMPRESSIONS:
+        suffix = os.path.splitext(stem)[1]
+    return suffix.lower()
+
+
+def open_file(
+    path: str, storage_options: StorageOptions = None, ahead_bytes: int | None = None
+) -> BinaryIO:
+    """Open a file as it is stored, for reading and seeking; local ones without a buffer.
+
+    `ahead_bytes` is how much one request to a remote store asks for. Raises `InputNotFoundError`
+    or `InputFilesError`.
+    """
+    try:
+        if not is_remote(path):
+            return cast(BinaryIO, open(path, "rb", buffering=0))
+        filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
+        return cast(BinaryIO, filesystem.open(inner, "rb", ahead_bytes or _AHEAD_BYTES))
+    except FileNotFoundError as error:
+        raise InputNotFoundError(f"{path}: no such file (it was there when listed?)") from error
+    except OSError as error:
+        raise InputFilesError(f"{path}: cannot be opened: {error}") from error
+
+
+def open_content(
+    path: str, storage_options: StorageOptions = None, ahead_bytes: int | None = None
+) -> BinaryIO:
+    """Open a file for reading from its start, decompressed where its suffix says so."""
+    raw = open_file(path, storage_options, ahead_bytes)
+    compression = compression_of(path)
+    if compression is None:
+        return raw
+    if compression in ("zstd", "lz4"):
+        content: Any = _buffered(raw)
+        name: Any = compression
+        return cast(BinaryIO, pa.CompressedInputStream(content, name))
+    opener: Any = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}[compression]
+    return cast(BinaryIO, _Decompressed(opener(_buffered(raw), "rb"), raw))
+
+
+def read_bytes(
+    path: str, offset: int, size_bytes: int, storage_options: StorageOptions = None
+) -> bytes:
+    """Read at most `size_bytes` of a stored file from `offset`, in one request where remote."""
+    if is_remote(path):
+        filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
+        content = filesystem.cat_file(inner, start=offset, end=offset + size_bytes)
+        return cast(bytes, content)
+    with open_file(path) as file:
+        file.seek(offset)
+        return file.read(size_bytes)
+
+
+class _Decompressed(io.RawIOBase):
+    """A decompressing file that closes the stored file below it as well."""
+
+    def __init__(self, content: BinaryIO, stored: BinaryIO) -> None:
+        self._content, self._stored = content, stored
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return cast(int, self._content.readinto(buffer))  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        if not self.closed:
+            self._content.close()
+            self._stored.close()
+        super().close()
+
+
+def _buffered(raw: BinaryIO) -> BinaryIO:
+    # Decompressors ask for a few KiB at a time; a system call for each would cost more than they.
+    if isinstance(raw, io.RawIOBase):
+        return io.BufferedReader(raw, 1 << 20)
+    return raw
+
+
+def _without_local_scheme(path: str) -> str:
+    for scheme in _LOCAL_SCHEMES:
+        if path.startswith(scheme) and "::" not in path:
+            path = path[len(scheme) :]
+    return path if is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
+# -- local -----------------------------------------------------------------------------------------
+
+
+def _find_local(
+    path: str, suffixes: Sequence[str], storage_options: StorageOptions
+) -> Iterator[InputFile]:
+    if not os.path.exists(path) and _MAGIC & set(path):
+        matches = sorted(glob.glob(path, recursive=True))
+        if not matches:
+            raise InputNotFoundError(f"no file matches {path}")
+        files = [match for match in matches if not os.path.isdir(match)]
+        for match in files or matches:  # a glob of folders alone means what is in them
+            yield from _find_local(match, suffixes, storage_options)
+        return
+    status = os.stat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        yield InputFile(path, status.st_size)
+        return
+    found = sorted(_walk(path, suffixes), key=lambda file: file.path)
+    if not found:
+        raise InputFilesError(_nothing_in_folder(path, suffixes, os.listdir(path)))
+    yield from found
+
+
+def _walk(folder: str, suffixes: Sequence[str]) -> Iterator[InputFile]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_IGNORED_PREFIXES):
+                continue
+            if entry.is_dir():
+                yield from _walk(entry.path, suffixes)
+            elif format_suffix(entry.name) in suffixes:
+                yield InputFile(entry.path, entry.stat().st_size)
+
+
+# -- through fsspec --------------------------------------------------------------------------------
+
+
+def _find_remote(
+    path: str, suffixes: Sequence[str], storage_options: StorageOptions
+) -> Iterator[InputFile]:
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
+    except (ImportError, ValueError) as error:
+        raise InputFilesError(f"{path}: fsspec cannot open such a URL: {error}") from error
+    if "::" in path:  # a chain, such as zip://a.csv::s3://…: only the chain itself opens it
+        yield InputFile(path, filesystem.size(inner) or 0)
+        return
+    if _MAGIC & set(inner) and not path.startswith(("http://", "https://")):
+        found = filesystem.glob(inner, detail=True)
+        files = {name: info for name, info in found.items() if info["type"] != "directory"}
+        if not files:
+            raise InputNotFoundError(f"no file matches {path}")
+        yield from _remote_files(filesystem, files)
+        return
+    info = filesystem.info(inner)
+    if info["type"] != "directory":
+        yield InputFile(path, info["size"] or 0)
+        return
+    below = filesystem.find(inner, detail=True)
+    wanted = {
+        name: info
+        for name, info in below.items()
+        if format_suffix(name) in suffixes and not _is_ignored(name, info_root=inner)
+    }
+    if not wanted:
+        raise InputFilesError(_nothing_in_folder(path, suffixes, below))
+    yield from _remote_files(filesystem, wanted)
+
+
+def _remote_files(filesystem: Any, found: Mapping[str, Any]) -> Iterator[InputFile]:
+    for name in sorted(found):
+        yield InputFile(filesystem.unstrip_protocol(name), found[name]["size"] or 0)
+
+
+def _is_ignored(name: str, info_root: str) -> bool:
+    inside = name.removeprefix(info_root)
+    return any(part.startswith(_IGNORED_PREFIXES) for part in inside.split("/"))
+
+
+# -- what to say when there is nothing -------------------------------------------------------------
+
+
+def _nothing_in_folder(path: str, suffixes: Sequence[str], names: Iterable[str]) -> str:
+    present = sorted(os.path.basename(name) for name in names)
+    shown = ", ".join(present[:5]) + (", …" if len(present) > 5 else "")
+    return (
+        f"folder {path} holds no file ending in {', '.join(suffixes)} "
+        f"(nor compressed: {', '.join(COMPRESSIONS)}); it holds {shown or 'nothing'}; "
+        "name the files themselves, or give a glob, to read files with another suffix"
+    )
+
+
+def _explained(error: OSError | InputFilesError, path: str) -> InputFilesError:
+    if isinstance(error, InputFilesError):
+        return error
+    folder, name = os.path.split(path)
+    hint = ""
+    if not is_remote(path):
+        if not os.path.isdir(folder):
+            hint = f"; folder {folder} does not exist either"
+        else:
+            near = difflib.get_close_matches(name, os.listdir(folder), n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+    return InputNotFoundError(f"{path}: no such file or folder{hint}")

@@ -1,0 +1,1 @@
+"""How do the operators of a plan run? Tasks, actors, and what moves between them."""

@@ -1,0 +1,102 @@
+"""How are the results of a whole run put together: blocks kept, aggregates merged, files published?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rdata.core import api
+from rdata.core.remote import remote
+from rdata.dataset.aggregates import Aggregate, AggregateSink
+from rdata.dataset.block import conform, unify_schemas
+from rdata.dataset.bundle import Bundle
+from rdata.dataset.executor import execute, launcher_for
+from rdata.dataset.formats.output import SaveMode, WrittenFile
+from rdata.dataset.formats.parquet import ParquetSink
+from rdata.dataset.iterate import blocks_of
+from rdata.dataset.logical import Aggregate as AggregateOperator
+from rdata.dataset.logical import Materialized, Operator, Write
+from rdata.dataset.planner import plan
+from rdata.lazy import pa
+
+
+def aggregate(operator: Operator, aggregates: Sequence[Aggregate]) -> list[Any]:
+    """Run a chain, taking aggregates of its rows."""
+    sink = AggregateSink(tuple(aggregates))
+    planned = plan(AggregateOperator(operator, sink))
+    return sink.merge(list(execute(planned, launcher_for(planned))))
+
+
+def materialize(operator: Operator) -> Materialized:
+    """Run a chain, keeping its blocks where they were made."""
+    planned = plan(operator)
+    bundles: list[Bundle] = list(execute(planned, launcher_for(planned)))
+    schema = _schema_of(bundles)
+    filled = [bundle for bundle in bundles if bundle.num_rows]
+    return Materialized(tuple(filled or bundles[:1]), schema)
+
+
+def _schema_of(bundles: Sequence[Bundle]) -> pa.Schema | None:
+    pieces = [piece for bundle in bundles for piece in bundle.pieces]
+    schemas = [piece.meta.schema for piece in pieces if piece.num_rows]
+    schemas = schemas or [piece.meta.schema for piece in pieces if piece.meta.schema.names][:1]
+    return unify_schemas(schemas, "materialize") if schemas else None
+
+
+def collect(operator: Operator) -> pa.Table:
+    """Run a chain and bring all its rows into one table of this process."""
+    blocks = list(blocks_of(operator))
+    filled = [block for block in blocks if block.num_rows]
+    filled = filled or [block for block in blocks if block.num_columns][:1]
+    if not filled:
+        return pa.table({})
+    schema = unify_schemas((block.schema for block in filled), "the dataset")
+    return pa.concat_tables([conform(block, schema, "the dataset") for block in filled])
+
+
+def first_schema(operator: Operator) -> pa.Schema | None:
+    """Run as little of a chain as gives a block with columns, and tell its schema."""
+    schema: pa.Schema | None = None
+    for block in blocks_of(operator):
+        if block.num_columns and (schema is None or block.num_rows):
+            schema = block.schema
+        if block.num_rows:
+            break
+    return schema
+
+
+def write_parquet(operator: Operator, sink: ParquetSink, mode: SaveMode) -> None:
+    """Run a chain into files, and publish them when all are complete."""
+    if not sink.job.begin(mode):
+        return
+    try:
+        planned = plan(Write(operator, sink))
+        results = list(execute(planned, launcher_for(planned)))
+        files: list[WrittenFile] = [file for result in results for file in result]
+        files = [file for file in files if file.num_rows] or files[:1]
+        files = _with_one_schema(files, sink, is_local=planned.place == "driver")
+        sink.job.publish(files, mode)
+    except BaseException:
+        sink.job.abort()
+        raise
+
+
+def _with_one_schema(
+    files: Sequence[WrittenFile], sink: ParquetSink, is_local: bool
+) -> list[WrittenFile]:
+    """Write those files again that have another schema: blocks of integers among floats, say."""
+    if not files:
+        return []
+    schema = unify_schemas((file.schema for file in files), sink.label)
+    others = [file for file in files if not file.schema.equals(schema)]
+    if is_local:
+        recast = [sink.recast(file, schema) for file in others]
+    else:
+        task = remote(_recast)
+        recast = api.get([task.remote(sink, file, schema) for file in others])
+    by_name = {file.final_name: file for file in recast}
+    return [by_name.get(file.final_name, file) for file in files]
+
+
+def _recast(sink: ParquetSink, file: WrittenFile, schema: pa.Schema) -> WrittenFile:
+    return sink.recast(file, schema)

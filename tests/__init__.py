@@ -1,0 +1,1 @@
+"""The tests: the folders mirror `rdata/`; `contracts/` and `faults/` stand beside."""

@@ -1,0 +1,390 @@
+"""Do actors keep state, order, names and an end, alike on every runtime?"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rdata
+from rdata.actor import ActorHandle, exit_actor
+from rdata.exceptions import (
+    ActorDiedError,
+    ActorUnschedulableError,
+    OptionError,
+    RayActorError,
+    SerializationError,
+)
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.usefixtures("runtime")
+
+
+@rdata.remote
+class Counter:
+    def __init__(self, start: int = 0) -> None:
+        self.value = start
+
+    def add(self, amount: int = 1) -> int:
+        self.value += amount
+        return self.value
+
+    def read(self) -> int:
+        return self.value
+
+    def fail(self) -> None:
+        raise KeyError("in the actor")
+
+    @rdata.method(num_returns=2)
+    def both(self) -> tuple[int, int]:
+        return self.value, -self.value
+
+    @staticmethod
+    def fixed(x: int) -> int:
+        return x * 2
+
+    @classmethod
+    def name(cls) -> str:
+        return cls.__name__
+
+    def __call__(self, x: int) -> int:
+        return self.value + x
+
+    def leave(self) -> None:
+        exit_actor()
+
+
+def is_gone(name: str) -> bool:
+    try:
+        rdata.get_actor(name)
+    except ValueError:
+        return True
+    return False
+
+
+def test_state_is_kept() -> None:
+    counter = Counter.remote(10)
+    assert isinstance(counter, ActorHandle)
+    assert rdata.get([counter.add.remote(), counter.add.remote(amount=5)]) == [11, 16]
+    assert rdata.get(Counter.remote(start=1).read.remote()) == 1
+
+
+def test_actors_are_separate() -> None:
+    a, b = Counter.remote(), Counter.remote()
+    rdata.get(a.add.remote())
+    assert rdata.get([a.read.remote(), b.read.remote()]) == [1, 0]
+
+
+def test_calls_run_in_order() -> None:
+    counter = Counter.remote()
+    assert rdata.get([counter.add.remote() for _ in range(200)]) == list(range(1, 201))
+
+
+def test_calls_of_many_threads_run_one_at_a_time() -> None:
+    counter = Counter.remote()
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: rdata.get(counter.add.remote()), range(40)))
+    assert sorted(results) == list(range(1, 41))
+
+
+def test_every_kind_of_method() -> None:
+    counter = Counter.remote(3)
+    assert rdata.get(counter.both.remote()) == [3, -3]
+    assert rdata.get(counter.fixed.remote(4)) == 8
+    assert rdata.get(counter.name.remote()) == "Counter"
+    assert rdata.get(counter.__call__.remote(1)) == 4
+    assert rdata.get(counter.both.options(num_returns=1).remote()) == (3, -3)
+    assert counter.read.options(num_returns=0).remote() is None
+
+
+def test_inherited_methods() -> None:
+    class Base:
+        def hello(self) -> str:
+            return f"hello from {type(self).__name__}"
+
+    class Derived(Base):
+        pass
+
+    assert rdata.get(rdata.remote(Derived).remote().hello.remote()) == "hello from Derived"
+
+
+def test_references_among_arguments() -> None:
+    counter = Counter.remote(rdata.put(5))
+    assert rdata.get(counter.add.remote(counter.add.remote(rdata.put(1)))) == 12
+
+
+def test_results_are_copies() -> None:
+    @rdata.remote
+    class Holder:
+        def __init__(self) -> None:
+            self.items = [1]
+
+        def get(self) -> list[int]:
+            return self.items
+
+    holder = Holder.remote()
+    first = holder.get.remote()
+    rdata.get(first).append(2)
+    assert rdata.get(holder.get.remote()) == [1]
+
+
+def test_large_arguments_and_results() -> None:
+    @rdata.remote
+    class Store:
+        def keep(self, array: Any) -> None:
+            self.array = array
+
+        def total(self) -> Any:
+            return self.array * 2
+
+    store = Store.remote()
+    store.keep.remote(np.ones(300_000))
+    assert rdata.get(store.total.remote()).sum() == 600_000
+
+
+# Handles ----------------------------------------------------------------------------------------
+
+
+def test_a_handle_is_passed_to_tasks_and_actors() -> None:
+    @rdata.remote
+    def use(counter: ActorHandle, times: int) -> int:
+        return max(rdata.get([counter.add.remote() for _ in range(times)]))
+
+    @rdata.remote
+    class User:
+        def __init__(self, counters: list[ActorHandle]) -> None:
+            self.counters = counters
+
+        def use(self) -> int:
+            return sum(rdata.get([counter.add.remote(10) for counter in self.counters]))
+
+    counter = Counter.remote()
+    assert rdata.get(use.remote(counter, 3)) == 3
+    assert rdata.get(User.remote([counter, counter]).use.remote()) == 13 + 23
+
+
+def test_a_handle_comes_back_from_a_task() -> None:
+    @rdata.remote
+    def make() -> ActorHandle:
+        counter = Counter.remote(7)
+        rdata.get(counter.add.remote())
+        return counter
+
+    assert rdata.get(rdata.get(make.remote()).read.remote()) == 8
+
+
+def test_a_stored_handle_keeps_its_actor() -> None:
+    ref = rdata.put({"counter": Counter.remote(4)})
+    assert rdata.get(rdata.get(ref)["counter"].read.remote()) == 4
+
+
+def test_handles_compare() -> None:
+    counter = Counter.remote()
+    same = rdata.get(rdata.put(counter))
+    assert same == counter
+    assert len({same, counter, Counter.remote()}) == 2
+
+
+def test_an_unknown_method_names_those_there_are() -> None:
+    counter = Counter.remote()
+    with pytest.raises(AttributeError, match=r"did you mean 'read'.*add, both, fail"):
+        counter.rea  # noqa: B018 - the attribute access is what is tested
+    assert not hasattr(counter, "value")
+    assert {"add", "read"} <= set(dir(counter))
+
+
+def test_wrong_arguments_are_told_at_once() -> None:
+    counter = Counter.remote()
+    with pytest.raises(TypeError, match=r"Counter\.add"):
+        counter.add.remote(1, 2)
+    with pytest.raises(TypeError, match="Counter"):
+        Counter.remote(1, 2)
+    with pytest.raises(TypeError, match="amuont"):
+        counter.add.remote(amuont=1)
+
+
+def test_wrong_arguments_through_a_handle_that_travelled() -> None:
+    with pytest.raises(TypeError):
+        rdata.get(rdata.get(rdata.put(Counter.remote())).add.remote(1, 2))
+
+
+def test_an_argument_that_cannot_travel_is_told_at_once() -> None:
+    with pytest.raises(SerializationError):
+        Counter.remote().add.remote(index for index in range(2))
+
+
+# Errors -----------------------------------------------------------------------------------------
+
+
+def test_an_exception_in_a_method_leaves_the_actor_alive() -> None:
+    counter = Counter.remote(1)
+    with pytest.raises(KeyError, match="in the actor"):
+        rdata.get(counter.fail.remote())
+    assert rdata.get(counter.add.remote()) == 2
+
+
+def test_an_exception_in_the_constructor_is_raised_by_the_first_call() -> None:
+    @rdata.remote
+    class Broken:
+        def __init__(self) -> None:
+            raise ValueError("cannot be made")
+
+        def call(self) -> int:
+            return 1
+
+    broken = Broken.remote()
+    with pytest.raises(ValueError, match="cannot be made"):
+        rdata.get(broken.call.remote())
+
+
+def test_a_failed_argument_of_the_constructor_is_raised_by_the_first_call() -> None:
+    def fail() -> None:
+        raise OSError("no start")
+
+    with pytest.raises(OSError, match="no start"):
+        rdata.get(Counter.remote(rdata.remote(fail).remote()).read.remote())
+
+
+def test_an_actor_that_no_node_can_hold() -> None:
+    counter = Counter.options(resources={"widget": 3}).remote()
+    with pytest.raises(ActorUnschedulableError, match="widget"):
+        rdata.get(counter.read.remote(), timeout=20)
+
+
+# Names ------------------------------------------------------------------------------------------
+
+
+def test_a_named_actor_is_found() -> None:
+    counter = Counter.options(name="found").remote(2)
+    same = rdata.get_actor("found")
+    assert same == counter
+    assert rdata.get(same.add.remote()) == 3
+    assert rdata.get(
+        rdata.remote(lambda: rdata.get(rdata.get_actor("found").read.remote())).remote()
+    )
+
+
+def test_an_unknown_name_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="nobody"):
+        rdata.get_actor("nobody")
+
+
+def test_a_name_is_taken_once() -> None:
+    first = Counter.options(name="once").remote(1)
+    with pytest.raises(ValueError, match="once"):
+        Counter.options(name="once").remote()
+    assert Counter.options(name="once", get_if_exists=True).remote(5) == first
+    other = Counter.options(name="once", namespace="elsewhere").remote(9)
+    assert rdata.get(rdata.get_actor("once", namespace="elsewhere").read.remote()) == 9
+    assert other != first
+
+
+def test_get_if_exists_creates_the_first() -> None:
+    counter = Counter.options(name="maybe", get_if_exists=True).remote(5)
+    assert rdata.get(counter.read.remote()) == 5
+    with pytest.raises(OptionError, match="name"):
+        Counter.options(get_if_exists=True)
+
+
+# Ends -------------------------------------------------------------------------------------------
+
+
+def test_a_killed_actor_says_so() -> None:
+    counter = Counter.options(name="killed").remote()
+    rdata.get(counter.read.remote())
+    rdata.kill(counter)
+    with pytest.raises(ActorDiedError, match=r"Counter.*kill") as raised:
+        rdata.get(counter.read.remote(), timeout=20)
+    assert isinstance(raised.value, RayActorError)
+    assert eventually(lambda: is_gone("killed"))
+    assert rdata.get(Counter.options(name="killed").remote(3).read.remote()) == 3
+
+
+def test_kill_takes_a_handle() -> None:
+    with pytest.raises(ValueError, match="handle"):
+        rdata.kill(rdata.put(1))  # type: ignore[arg-type]
+
+
+def test_an_actor_leaves() -> None:
+    counter = Counter.remote()
+    with pytest.raises(ActorDiedError):
+        rdata.get(counter.leave.remote(), timeout=20)
+    with pytest.raises(ActorDiedError):
+        rdata.get(counter.read.remote(), timeout=20)
+
+
+def test_only_an_actor_can_leave() -> None:
+    with pytest.raises(RuntimeError, match="outside of an actor"):
+        exit_actor()
+
+
+def test_an_actor_ends_with_its_last_handle() -> None:
+    counter = Counter.options(name="dropped").remote()
+    rdata.get(counter.read.remote())
+    assert not is_gone("dropped")
+    del counter
+    assert eventually(lambda: is_gone("dropped"))
+
+
+def test_queued_calls_run_before_an_actor_ends() -> None:
+    refs = [Counter.remote(index).add.remote() for index in range(3)]
+    assert rdata.get(refs) == [1, 2, 3]
+
+
+def test_a_handle_in_a_value_keeps_the_actor() -> None:
+    counter = Counter.options(name="kept").remote(1)
+    holder = rdata.put([counter])
+    rdata.get(counter.read.remote())
+    del counter
+    assert rdata.get(rdata.get_actor("kept").read.remote()) == 1
+    del holder
+    assert eventually(lambda: is_gone("kept"))
+
+
+def test_a_detached_actor_stays() -> None:
+    Counter.options(name="detached", lifetime="detached").remote(6)
+    assert rdata.get(rdata.get_actor("detached").read.remote()) == 6
+    rdata.kill(rdata.get_actor("detached"))
+    assert eventually(lambda: is_gone("detached"))
+
+
+def test_explicit_resources_are_held_for_life() -> None:
+    counter = Counter.options(num_cpus=0, resources={"widget": 1}).remote()
+    rdata.get(counter.read.remote())
+    assert rdata.available_resources()["widget"] == 1
+    del counter
+    assert eventually(lambda: rdata.available_resources().get("widget") == 2)
+
+
+# Context ----------------------------------------------------------------------------------------
+
+
+def test_the_context_of_an_actor() -> None:
+    @rdata.remote
+    class Where:
+        def context(self) -> Any:
+            return rdata.get_runtime_context()
+
+    where = Where.options(name="where").remote()
+    context = rdata.get(where.context.remote())
+    assert context.actor_id is not None
+    assert context.actor_name == "where"
+    assert context.task_id is not None
+    assert rdata.get(where.context.remote()).actor_id == context.actor_id
+
+
+def test_an_actor_uses_tasks_and_actors_of_its_own() -> None:
+    @rdata.remote
+    class Boss:
+        def __init__(self) -> None:
+            self.counter = Counter.remote()
+
+        def work(self, n: int) -> int:
+            double = rdata.remote(lambda x: x * 2)
+            for value in rdata.get([double.remote(index) for index in range(n)]):
+                last = self.counter.add.remote(value)
+            return rdata.get(last)
+
+    assert rdata.get(Boss.remote().work.remote(4)) == 12

@@ -1,0 +1,196 @@
+"""Do exceptions of user code reach `get` as what they were, alike on every runtime?"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rdata
+from rdata.exceptions import RayTaskError, RdataError, TaskError
+
+pytestmark = pytest.mark.usefixtures("runtime")
+
+
+class Refused(Exception):
+    """Carries an attribute, and a constructor that its `args` do not fit."""
+
+    def __init__(self, code: int, *, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+def raising(make: Callable[[], BaseException]) -> Any:
+    def fail() -> None:
+        raise make()
+
+    return rdata.remote(fail)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ValueError("bad"),
+        lambda: KeyError("missing"),
+        lambda: FileNotFoundError(2, "No such file", "/nowhere"),
+        lambda: ZeroDivisionError("by zero"),
+        lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
+        lambda: StopIteration("early"),
+        lambda: ImportError("no module", name="absent", path="/nowhere"),
+        AssertionError,
+        lambda: ExceptionGroup("two", [ValueError(1), TypeError(2)]),
+    ],
+    ids=lambda make: type(make()).__name__,
+)
+def test_an_exception_keeps_its_type_its_arguments_and_its_text(make: Any) -> None:
+    expected = make()
+    with pytest.raises(type(expected)) as raised:
+        rdata.get(raising(make).remote())
+    error = raised.value
+    assert isinstance(error, TaskError)
+    assert isinstance(error, RdataError)
+    assert repr(error.args) == repr(expected.args)  # an exception equals only itself
+    assert str(error) == str(expected)
+    assert type(error.cause) is type(expected)
+
+
+def test_the_name_that_ray_gives_it() -> None:
+    with pytest.raises(RayTaskError):
+        rdata.get(raising(lambda: ValueError("bad")).remote())
+
+
+def test_an_oserror_keeps_its_errno_and_file() -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        rdata.get(rdata.remote(Path.read_text).remote(Path("/nowhere/at/all")))
+    assert (raised.value.errno, raised.value.filename) == (2, "/nowhere/at/all")
+
+
+def test_attributes_and_odd_constructors() -> None:
+    with pytest.raises(Refused, match="7: closed") as raised:
+        rdata.get(raising(lambda: Refused(7, reason="closed")).remote())
+    assert (raised.value.code, raised.value.reason) == (7, "closed")
+
+
+def test_a_class_that_only_the_driver_knows() -> None:
+    class Local(Exception):
+        pass
+
+    def fail() -> None:
+        error = Local("here")
+        error.detail = [1, 2]  # type: ignore[attr-defined]
+        raise error
+
+    with pytest.raises(Local, match="here") as raised:
+        rdata.get(rdata.remote(fail).remote())
+    assert raised.value.detail == [1, 2]  # type: ignore[attr-defined]
+
+
+def test_the_users_frames_show_once_and_no_others() -> None:
+    def deep() -> None:
+        raise ValueError("found me")
+
+    def shallow() -> None:
+        deep()
+
+    with pytest.raises(ValueError, match="found me") as raised:
+        rdata.get(rdata.remote(shallow).options(name="diver").remote())
+    error: Any = raised.value
+    assert "in deep" in error.frames
+    assert "in shallow" in error.frames
+    assert "rdata/core" not in error.frames
+    assert "diver" in error.origin
+    shown = "".join(traceback.format_exception(error))
+    assert shown.count("in deep") == 1
+
+
+def test_a_chained_exception_shows_what_came_before() -> None:
+    def fail() -> None:
+        try:
+            {}["missing"]
+        except KeyError as error:
+            raise ValueError("no value") from error
+
+    with pytest.raises(ValueError, match="no value") as raised:
+        rdata.get(rdata.remote(fail).remote())
+    assert "KeyError: 'missing'" in raised.value.frames  # type: ignore[attr-defined]
+
+
+def test_notes_are_kept() -> None:
+    def fail() -> None:
+        error = ValueError("bad")
+        error.add_note("row 17")
+        raise error
+
+    with pytest.raises(ValueError, match="bad") as raised:
+        rdata.get(rdata.remote(fail).remote())
+    assert "row 17" in raised.value.__notes__
+
+
+def test_each_get_raises_anew() -> None:
+    ref = raising(lambda: ValueError("bad")).remote()
+    seen = []
+    for _ in range(3):
+        with pytest.raises(ValueError, match="bad") as raised:
+            rdata.get(ref)
+        seen.append(len(traceback.extract_tb(raised.value.__traceback__)))
+    assert len(set(seen)) == 1
+
+
+def test_a_failed_argument_fails_the_task_with_the_same_error() -> None:
+    failed = raising(lambda: KeyError("first")).remote()
+    ran = rdata.remote(lambda value: "ran")
+    with pytest.raises(KeyError, match="first"):
+        rdata.get(ran.remote(failed))
+    with pytest.raises(KeyError, match="first"):
+        rdata.get(ran.remote(value=ran.remote(failed)))
+
+
+def test_an_error_of_an_inner_task_is_the_outer_ones() -> None:
+    inner = raising(lambda: Refused(1, reason="inner"))
+    outer = rdata.remote(lambda: rdata.get(inner.remote()))
+    with pytest.raises(Refused, match="1: inner") as raised:
+        rdata.get(outer.remote())
+    assert "in fail" in raised.value.frames  # type: ignore[attr-defined]
+
+
+def test_an_error_of_an_inner_task_can_be_handled() -> None:
+    inner = raising(lambda: KeyError("inner"))
+
+    @rdata.remote
+    def outer() -> str:
+        try:
+            rdata.get(inner.remote())
+        except KeyError as error:
+            return f"handled {error}"
+        return "nothing to handle"
+
+    assert rdata.get(outer.remote()) == "handled 'inner'"
+
+
+def test_all_returns_of_a_failed_task_raise() -> None:
+    for ref in raising(lambda: ValueError("both")).options(num_returns=2).remote():
+        with pytest.raises(ValueError, match="both"):
+            rdata.get(ref)
+
+
+def test_get_of_many_raises_the_first_error() -> None:
+    refs = [rdata.put(1), raising(lambda: ValueError("a")).remote()]
+    with pytest.raises(ValueError, match="a"):
+        rdata.get(refs)
+
+
+def test_an_error_is_a_value_that_travels() -> None:
+    @rdata.remote
+    def caught() -> Any:
+        try:
+            rdata.get(raising(lambda: Refused(3, reason="kept")).remote())
+        except Refused as error:
+            return error
+
+    error = rdata.get(caught.remote())
+    assert isinstance(error, Refused)
+    assert error.code == 3

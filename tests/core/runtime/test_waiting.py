@@ -1,0 +1,178 @@
+"""Do `get`, `wait` and `cancel` keep their word while tasks run elsewhere?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import rdata
+from rdata.exceptions import ActorDiedError, GetTimeoutError, TaskCancelledError
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@rdata.remote(num_cpus=0)
+class Gate:
+    """What a test's tasks ask until it lets them through."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+
+    def has_opened(self) -> bool:
+        return self.is_open
+
+
+@rdata.remote
+def pass_through(gate: Any, value: int = 0) -> int:
+    while not rdata.get(gate.has_opened.remote()):
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture
+def gate() -> Iterator[Any]:
+    gate = Gate.remote()
+    yield gate
+    gate.open.remote()
+
+
+def test_get_gives_up_after_its_timeout(gate: Any) -> None:
+    ref = pass_through.remote(gate, 5)
+    for timeout in (0, 0.05):
+        with pytest.raises(GetTimeoutError) as raised:
+            rdata.get(ref, timeout=timeout)
+        assert isinstance(raised.value, TimeoutError)
+    rdata.get(gate.open.remote())
+    assert rdata.get(ref, timeout=20) == 5
+
+
+def test_get_of_several_gives_up_after_its_timeout(gate: Any) -> None:
+    with pytest.raises(GetTimeoutError):
+        rdata.get([rdata.put(1), pass_through.remote(gate)], timeout=0.05)
+
+
+def test_wait_gives_up_after_its_timeout(gate: Any) -> None:
+    slow, done = pass_through.remote(gate), rdata.put(1)
+    assert rdata.wait([slow, done], num_returns=2, timeout=0.05) == ([done], [slow])
+    assert rdata.wait([slow], timeout=0) == ([], [slow])
+    rdata.get(gate.open.remote())
+    assert rdata.wait([slow, done], num_returns=2, timeout=20) == ([slow, done], [])
+
+
+def test_wait_returns_with_the_first_that_is_ready(gate: Any) -> None:
+    slow, quick = pass_through.remote(gate), rdata.remote(lambda: 1).remote()
+    assert rdata.wait([slow, quick], timeout=20) == ([quick], [slow])
+
+
+def test_wait_for_a_generator_whose_item_is_not_made(gate: Any) -> None:
+    @rdata.remote
+    def items(gate: Any) -> Iterator[int]:
+        yield 1
+        yield rdata.get(pass_through.remote(gate, 2))
+
+    generator = items.remote(gate)
+    assert rdata.get(next(generator)) == 1
+    assert rdata.wait([generator], timeout=0.05) == ([], [generator])
+    gate.open.remote()
+    assert rdata.wait([generator], timeout=20) == ([generator], [])
+    assert rdata.get(next(generator)) == 2
+
+
+def test_items_arrive_while_their_task_runs(gate: Any) -> None:
+    @rdata.remote
+    def items(gate: Any) -> Iterator[int]:
+        yield 1
+        while not rdata.get(gate.has_opened.remote()):
+            time.sleep(0.01)
+        yield 2
+
+    generator = items.remote(gate)
+    assert rdata.get(next(generator), timeout=20) == 1
+    gate.open.remote()
+    assert [rdata.get(ref) for ref in generator] == [2]
+
+
+def test_a_thread_waits_while_another_works(gate: Any) -> None:
+    ref = pass_through.remote(gate, 3)
+    with ThreadPoolExecutor(3) as pool:
+        values = [pool.submit(rdata.get, ref) for _ in range(3)]
+        rdata.get(gate.open.remote())
+        assert [value.result(timeout=20) for value in values] == [3, 3, 3]
+
+
+def test_awaiting_does_not_block_the_loop(gate: Any) -> None:
+    async def main() -> int:
+        value = asyncio.ensure_future(_awaited(pass_through.remote(gate, 4)))
+        await asyncio.sleep(0)
+        assert not value.done()
+        await gate.open.remote()
+        return await value
+
+    async def _awaited(ref: Any) -> int:
+        return int(await ref)
+
+    assert asyncio.run(main()) == 4
+
+
+def test_a_task_that_runs_is_cancelled(gate: Any) -> None:
+    ref = pass_through.remote(gate)
+    rdata.wait([ref], timeout=0.2)  # let it start
+    rdata.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(ref, timeout=20)
+
+
+def test_a_task_that_has_not_started_is_cancelled(gate: Any) -> None:
+    running = [pass_through.remote(gate) for _ in range(8)]
+    queued = pass_through.remote(gate)
+    rdata.cancel(queued)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(queued, timeout=20)
+    gate.open.remote()
+    assert rdata.get(running, timeout=20) == [0] * 8
+
+
+def test_a_task_that_hangs_is_cancelled_by_force() -> None:
+    @rdata.remote
+    def hang() -> None:
+        while True:
+            try:
+                time.sleep(100)
+            except KeyboardInterrupt:
+                continue
+
+    ref = hang.remote()
+    rdata.wait([ref], timeout=0.2)
+    rdata.cancel(ref, force=True)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(ref, timeout=20)
+
+
+def test_cancelling_what_has_finished_changes_nothing() -> None:
+    ref = rdata.remote(lambda: 1).remote()
+    assert rdata.get(ref) == 1
+    rdata.cancel(ref)
+    assert rdata.get(ref) == 1
+
+
+def test_a_call_that_runs_fails_when_its_actor_is_killed(gate: Any) -> None:
+    @rdata.remote
+    class Waiter:
+        def wait(self, gate: Any) -> int:
+            return int(rdata.get(pass_through.remote(gate)))
+
+    waiter = Waiter.remote()
+    refs = [waiter.wait.remote(gate) for _ in range(2)]
+    rdata.wait(refs, timeout=0.2)
+    rdata.kill(waiter)
+    for ref in refs:
+        with pytest.raises(ActorDiedError):
+            rdata.get(ref, timeout=20)

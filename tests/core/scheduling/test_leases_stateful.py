@@ -1,0 +1,619 @@
+"""Does the lease scheduler do what a slow and simple model of it does, whatever happens?
+
+The model keeps sums by adding up, order by sorting, and looks at everything after each event:
+
+- what is held is what was granted, and nothing is granted beyond what is free;
+- who gets a worker next, and how many are started, is what a plan made one lease at a time says;
+- whoever could be helped by a lease that may be asked back has had it asked back;
+- no lease, demand or worker is lost, and when all have gone, all is free.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import hypothesis
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from rdata.core.scheduling.leases import (
+    Command,
+    Demand,
+    Grant,
+    Infeasible,
+    KillReason,
+    KillWorker,
+    LeaseScheduler,
+    Reclaim,
+    StartWorker,
+    WarnWaiting,
+)
+from rdata.core.scheduling.reclaim import PATIENCE_S, TENURE_S
+
+WARN_S, IDLE_S = 10.0, 30.0
+MAX_STARTING = 8
+Sums = dict[str, Fraction]
+Party = tuple[bytes, int]
+
+
+@dataclass
+class ModelDemand:
+    requester: bytes
+    key: int
+    job: bytes
+    needs: Sums
+    holds: Sums
+    depth: int
+    is_dedicated: bool
+    count: int
+    number: int
+    since: float
+    is_overdue: bool = False
+    has_warned: bool = False
+
+
+@dataclass
+class ModelLease:
+    id: int
+    requester: bytes
+    key: int
+    worker: bytes
+    grants: Sums
+    depth: int
+    is_dedicated: bool
+    granted_at: float
+    is_blocked: bool = False
+    is_over: bool = False
+    asked: set[bool] = field(default_factory=set)  # only_if_idle of each Reclaim
+
+    def holds(self, name: str) -> Fraction:
+        if self.is_blocked and name == "CPU":
+            return Fraction(0)
+        return self.grants.get(name, Fraction(0))
+
+    @property
+    def is_kept(self) -> bool:
+        return not (self.is_over or self.is_dedicated or self.is_blocked or False in self.asked)
+
+    @property
+    def is_returning(self) -> bool:
+        return self.is_over or (
+            False in self.asked and not self.is_blocked and not self.is_dedicated
+        )
+
+
+@dataclass
+class ModelWorker:
+    job: bytes
+    state: str = "starting"
+    idle_since: float = 0.0
+    lease: ModelLease | None = None
+
+
+@dataclass
+class ModelJob:
+    num_failed: int = 0
+    no_start_before: float = 0.0
+
+
+def sums(amounts: dict[str, float]) -> Sums:
+    return {name: Fraction(amount) for name, amount in amounts.items() if amount}
+
+
+def fit(needs: Sums, free: Sums) -> bool:
+    return all(free.get(name, Fraction(0)) >= amount for name, amount in needs.items())
+
+
+def minus(left: Sums, right: Sums) -> Sums:
+    return {name: left.get(name, Fraction(0)) - right.get(name, Fraction(0)) for name in left}
+
+
+SHAPES: list[tuple[dict[str, float], dict[str, float] | None]] = [
+    ({"CPU": 1}, None),
+    ({"CPU": 0.5}, None),
+    ({"CPU": 2}, None),
+    ({"disk": 1}, None),
+    ({"CPU": 1, "disk": 1}, None),
+    ({}, None),
+    ({"CPU": 1}, {}),
+    ({"CPU": 1}, {"disk": 1}),
+]
+
+
+class Leases(RuleBasedStateMachine):
+    @initialize(num_cpus=st.sampled_from([1, 2, 3, 1.5]), num_disks=st.sampled_from([0, 1, 2]))
+    def start(self, num_cpus: float, num_disks: float) -> None:
+        total = {"CPU": num_cpus, "disk": num_disks}
+        ids = (f"w{n}".encode() for n in itertools.count())
+        self.scheduler = LeaseScheduler(total, WARN_S, IDLE_S, lambda: next(ids))
+        self.total = {name: Fraction(amount) for name, amount in total.items()}
+        self.num_cpus = max(1, int(num_cpus))
+        self.now = 0.0
+        self.jobs: dict[bytes, ModelJob] = {}
+        self.workers: dict[bytes, ModelWorker] = {}
+        self.leases: dict[int, ModelLease] = {}
+        self.demands: dict[Party, ModelDemand] = {}
+        self.turns: dict[bytes, int] = {}
+        self.numbers = itertools.count(1)
+        self.num_jobs = 0
+
+    # ------------------------------------------------------------ what there is, by adding up
+
+    def all_leases(self) -> list[ModelLease]:
+        over = [w.lease for w in self.workers.values() if w.lease is not None and w.lease.is_over]
+        return [*self.leases.values(), *over]
+
+    def free(self) -> Sums:
+        return {
+            name: total - sum(lease.holds(name) for lease in self.all_leases())
+            for name, total in self.total.items()
+        }
+
+    def num_starting(self, job: bytes) -> int:
+        return sum(w.job == job and w.state == "starting" for w in self.workers.values())
+
+    def num_idle(self, job: bytes) -> int:
+        return sum(w.job == job and w.state == "idle" for w in self.workers.values())
+
+    def order(self, demand: ModelDemand, turns: dict[bytes, int]) -> tuple[int, int, int]:
+        if demand.depth:
+            return (-demand.depth, -demand.number, 0)
+        return (0, turns[demand.requester], demand.number)
+
+    def num_kept(self, party: Party) -> int:
+        return sum(lease.is_kept and (lease.requester, lease.key) == party for lease in self.leases.values())
+
+    # ------------------------------------------------------------ the plan, a lease at a time
+
+    def plan(self) -> tuple[list[Party], Counter[bytes], Counter[Party]]:
+        """Who is granted a lease, in order; starts needed by job; the leases these are for."""
+        free, turns = self.free(), dict(self.turns)
+        counts = {party: demand.count for party, demand in self.demands.items()}
+        idle = {job: self.num_idle(job) for job in self.jobs}
+        granted: list[Party] = []
+        starting: Counter[bytes] = Counter()
+        started_for: Counter[Party] = Counter()
+        late = itertools.count(10**9)
+        while True:
+            for demand in sorted(self.demands.values(), key=lambda d: self.order(d, turns)):
+                party, job = (demand.requester, demand.key), demand.job
+                if not counts[party] or not fit(demand.needs, free):
+                    continue
+                may_start = starting[job] < self.num_starting(job) or (
+                    starting[job] < MAX_STARTING and self.now >= self.jobs[job].no_start_before
+                )
+                if idle[job]:
+                    idle[job] -= 1
+                    granted.append(party)
+                elif may_start:
+                    starting[job] += 1
+                    started_for[party] += 1
+                else:
+                    continue
+                counts[party] -= 1
+                free = minus(free, demand.holds)
+                if not demand.depth:
+                    turns[demand.requester] = next(late)
+                break
+            else:
+                return granted, starting, started_for
+
+    # ------------------------------------------------------------ events and their commands
+
+    def check_settled(self, commands: Iterable[Command]) -> None:
+        """The commands of an event that has the scheduler look at all demands again."""
+        is_exact = not any(demand.is_overdue for demand in self.demands.values())
+        granted, starting, _ = self.plan()
+        starts = {job: max(0, n - self.num_starting(job)) for job, n in starting.items()}
+        commands = list(commands)
+        if is_exact:
+            grants = [c for c in commands if isinstance(c, Grant)]
+            assert [(grant.requester, grant.key) for grant in grants] == granted
+            started = Counter(c.job for c in commands if isinstance(c, StartWorker))
+            assert started == +Counter(starts)
+        self.carry_out(commands)
+        assert is_exact is False or not self.plan()[0]
+        self.check_nobody_is_passed_over()
+        self.check_reclaims()
+
+    def carry_out(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            match command:
+                case StartWorker():
+                    assert command.job in self.jobs
+                    assert command.worker not in self.workers
+                    self.workers[command.worker] = ModelWorker(command.job)
+                case Grant():
+                    self.carry_out_grant(command)
+                case Reclaim():
+                    self.carry_out_reclaim(command)
+                case _:
+                    raise AssertionError(f"unexpected {command}")
+
+    def carry_out_grant(self, grant: Grant) -> None:
+        demand = self.demands[grant.requester, grant.key]
+        worker = self.workers[grant.worker]
+        assert worker.state == "idle"
+        assert worker.job == demand.job
+        assert fit(demand.needs, self.free())
+        assert sums(dict(grant.resources)) == demand.holds
+        assert grant.lease not in self.leases
+        lease = ModelLease(
+            grant.lease,
+            grant.requester,
+            grant.key,
+            grant.worker,
+            demand.holds,
+            demand.depth,
+            demand.is_dedicated,
+            self.now,
+        )
+        self.leases[grant.lease] = worker.lease = lease
+        worker.state = "leased"
+        demand.count -= 1
+        demand.since, demand.is_overdue = self.now, False
+        if not demand.count:
+            del self.demands[grant.requester, grant.key]
+        self.settle_turn(grant.requester)
+        if not demand.depth and grant.requester in self.turns:
+            self.turns[grant.requester] = next(self.numbers)
+
+    def carry_out_reclaim(self, reclaim: Reclaim) -> None:
+        lease = self.leases[reclaim.lease]
+        assert lease.requester == reclaim.requester
+        assert lease.is_kept
+        assert reclaim.only_if_idle not in lease.asked
+        party = (lease.requester, lease.key)
+        others = [d for p, d in self.demands.items() if p != party]
+        others = [d for d in others if any(lease.holds(name) for name in d.needs)]
+        assert others
+        if not reclaim.only_if_idle:
+            assert any(self.may_ask(demand, lease) for demand in others)
+        lease.asked.add(reclaim.only_if_idle)
+
+    def may_ask(self, demand: ModelDemand, lease: ModelLease) -> bool:
+        if self.is_patient(demand):
+            return False
+        if demand.requester != lease.requester and demand.depth != lease.depth:
+            return lease.depth < demand.depth
+        return self.now - lease.granted_at >= TENURE_S
+
+    def is_patient(self, demand: ModelDemand) -> bool:
+        worker = self.workers.get(demand.requester)
+        lease = worker.lease if worker else None
+        return lease is not None and not lease.is_blocked and self.now - demand.since < PATIENCE_S
+
+    def check_nobody_is_passed_over(self) -> None:
+        """Who fits and has a worker is served, but for what is kept for others ahead."""
+        free = self.free()
+        for demand in self.demands.values():
+            if demand.is_overdue:
+                free = minus(free, demand.needs)
+        if any(worker.state == "starting" for worker in self.workers.values()):
+            return
+        for demand in self.demands.values():
+            assert not (self.num_idle(demand.job) and fit(demand.needs, free))
+
+    def check_reclaims(self) -> None:
+        """The first that waits in vain has asked for all that it may."""
+        _, _, started_for = self.plan()
+        spare = self.free()
+        for party, count in started_for.items():
+            for _ in range(count):
+                spare = minus(spare, self.demands[party].holds)
+        returning = [lease for lease in self.all_leases() if lease.is_returning]
+        spare = {n: s + sum(lease.holds(n) for lease in returning) for n, s in spare.items()}
+        waiting = [d for p, d in self.demands.items() if d.count > started_for[p]]
+        if not waiting:
+            return
+        first = min(waiting, key=lambda demand: self.order(demand, self.turns))
+        if fit(first.needs, spare):
+            return
+        party = (first.requester, first.key)
+        kept = [
+            lease
+            for lease in self.leases.values()
+            if lease.is_kept and (lease.requester, lease.key) != party
+        ]
+        is_first_lease = self.num_kept(party) == 0
+        may_have = [
+            lease
+            for lease in kept
+            if self.may_ask(first, lease) and (is_first_lease or lease.depth < first.depth)
+        ]
+        obtainable = {n: s + sum(lease.holds(n) for lease in may_have) for n, s in spare.items()}
+        assert not fit(first.needs, obtainable)
+        short = [name for name, amount in first.needs.items() if spare[name] < amount]
+        if all(any(lease.holds(n) for lease in self.leases.values() if lease.is_kept) for n in short):
+            for lease in kept:
+                if any(lease.holds(name) for name in short) and lease.worker != first.requester:
+                    assert lease.asked
+
+    def settle_turn(self, requester: bytes) -> None:
+        if not any(d.requester == requester and not d.depth for d in self.demands.values()):
+            self.turns.pop(requester, None)
+
+    def kill(self, command: Command, reason: KillReason) -> ModelWorker:
+        assert isinstance(command, KillWorker)
+        assert command.reason is reason
+        worker = self.workers[command.worker]
+        assert worker.state != "ending"
+        worker.state = "ending"
+        if worker.lease is not None:
+            worker.lease.is_over = True
+            del self.leases[worker.lease.id]
+        return worker
+
+    # ------------------------------------------------------------ rules: jobs and workers
+
+    @precondition(lambda self: len(self.jobs) < 3)
+    @rule()
+    def start_job(self) -> None:
+        job = f"j{self.num_jobs}".encode()
+        self.num_jobs += 1
+        self.jobs[job] = ModelJob()
+        commands = self.scheduler.job_started(job, self.now)
+        assert len(commands) == self.num_cpus
+        self.carry_out(commands)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), chance=st.integers(0, 3))
+    def end_job(self, data: st.DataObject, chance: int) -> None:
+        if chance:  # rarely, so that the others get somewhere
+            return
+        job = data.draw(st.sampled_from(sorted(self.jobs)))
+        del self.jobs[job]
+        for party in [p for p, demand in self.demands.items() if demand.job == job]:
+            del self.demands[party]
+            self.settle_turn(party[0])
+        expected = {id for id, w in self.workers.items() if w.job == job and w.state != "ending"}
+        commands = self.scheduler.job_ended(job, self.now)
+        kills = commands[: len(expected)]
+        for command in kills:
+            assert self.kill(command, KillReason.JOB_ENDED).job == job
+        self.check_settled(commands[len(expected) :])
+
+    @precondition(lambda self: any(w.state == "starting" for w in self.workers.values()))
+    @rule(data=st.data())
+    def worker_ready(self, data: st.DataObject) -> None:
+        self.ready(data, "starting")
+
+    @precondition(lambda self: any(w.state == "retiring" for w in self.workers.values()))
+    @rule(data=st.data())
+    def worker_declines(self, data: st.DataObject) -> None:
+        self.ready(data, "retiring")
+
+    def ready(self, data: st.DataObject, state: str) -> None:
+        worker = self.worker_in(data, state)
+        entered = self.workers[worker]
+        entered.state, entered.idle_since = "idle", self.now
+        if state == "starting":
+            self.jobs[entered.job] = ModelJob()
+        self.check_settled(self.scheduler.worker_ready(worker, entered.job, self.now))
+
+    @precondition(lambda self: any(w.state == "ending" for w in self.workers.values()))
+    @rule(data=st.data())
+    def killed_worker_is_ready(self, data: st.DataObject) -> None:
+        worker = self.worker_in(data, "ending")
+        commands = self.scheduler.worker_ready(worker, self.workers[worker].job, self.now)
+        assert commands == [KillWorker(worker, KillReason.UNEXPECTED)]
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def worker_dies(self, data: st.DataObject) -> None:
+        self.gone(data.draw(st.sampled_from(sorted(self.workers))))
+
+    @precondition(lambda self: any(w.state == "ending" for w in self.workers.values()))
+    @rule(data=st.data())
+    def killed_worker_is_gone(self, data: st.DataObject) -> None:
+        self.gone(self.worker_in(data, "ending"))
+
+    def gone(self, worker: bytes) -> None:
+        entered = self.workers.pop(worker)
+        if entered.lease is not None and not entered.lease.is_over:
+            del self.leases[entered.lease.id]
+        if entered.state == "starting":
+            job = self.jobs[entered.job]
+            job.no_start_before = self.now + min(0.1 * 2**job.num_failed, 5.0)
+            job.num_failed += 1
+        self.check_settled(self.scheduler.worker_gone(worker, self.now))
+
+    def worker_in(self, data: st.DataObject, state: str) -> bytes:
+        return data.draw(st.sampled_from(sorted(i for i, w in self.workers.items() if w.state == state)))
+
+    # ------------------------------------------------------------ rules: requesters
+
+    @precondition(lambda self: self.jobs)
+    @rule(
+        data=st.data(),
+        key=st.integers(1, 3),
+        shape=st.sampled_from(SHAPES),
+        count=st.integers(0, 4),
+        is_dedicated=st.sampled_from([False, False, True]),
+    )
+    def demand(
+        self, data: st.DataObject, key: int, shape: tuple, count: int, is_dedicated: bool
+    ) -> None:
+        leased = [id for id, w in self.workers.items() if w.state == "leased"]
+        requester = data.draw(st.sampled_from([b"driver " + job for job in sorted(self.jobs)] + leased))
+        if requester in self.workers:
+            lease = self.workers[requester].lease
+            assert lease is not None
+            job, depth = self.workers[requester].job, min(lease.depth + 1, 4)
+        else:
+            job, depth = requester.removeprefix(b"driver "), 0
+        demand = Demand(key, shape[0], count, depth, shape[1], is_dedicated)
+        commands = self.scheduler.demand(requester, job, demand, self.now)
+        holds = sums(shape[0] if shape[1] is None else shape[1])
+        needs = {**holds, **sums(shape[0])}
+        earlier = self.demands.pop((requester, key), None)
+        if count and not fit(needs, self.total):
+            refusal = commands.pop(0)
+            assert isinstance(refusal, Infeasible)
+            assert (refusal.requester, refusal.key) == (requester, key)
+        elif count:
+            changed = ModelDemand(
+                requester,
+                key,
+                job,
+                needs,
+                holds,
+                depth,
+                is_dedicated,
+                count,
+                earlier.number if earlier else next(self.numbers),
+                earlier.since if earlier else self.now,
+            )
+            shape_of = ("job", "needs", "holds", "depth", "is_dedicated")
+            if earlier and all(getattr(earlier, n) == getattr(changed, n) for n in shape_of):
+                changed.is_overdue, changed.has_warned = earlier.is_overdue, earlier.has_warned
+            self.demands[requester, key] = changed
+            if not depth:
+                self.turns.setdefault(requester, changed.number)
+        self.settle_turn(requester)
+        self.check_settled(commands)
+
+    @rule()
+    def demand_of_an_ended_job(self) -> None:
+        demand = Demand(1, {"CPU": 1}, 3)
+        assert self.scheduler.demand(b"late", b"ended", demand, self.now) == []
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def return_lease(self, data: st.DataObject) -> None:
+        lease = self.leases[data.draw(st.sampled_from(sorted(self.leases)))]
+        commands = self.scheduler.lease_returned(lease.id, self.now)
+        worker = self.workers[lease.worker]
+        if lease.is_dedicated:
+            assert self.kill(commands.pop(0), KillReason.LEASE_ENDED) is worker
+        else:
+            del self.leases[lease.id]
+            worker.state, worker.lease, worker.idle_since = "idle", None, self.now
+        self.check_settled(commands)
+        assert self.scheduler.lease_returned(lease.id, self.now) == []
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), is_blocked=st.booleans())
+    def block(self, data: st.DataObject, is_blocked: bool) -> None:
+        lease = self.leases[data.draw(st.sampled_from(sorted(self.leases)))]
+        event = self.scheduler.blocked if is_blocked else self.scheduler.unblocked
+        commands = event(lease.worker, self.now)
+        if lease.is_blocked == is_blocked:
+            assert commands == []
+        else:
+            lease.is_blocked = is_blocked
+            self.check_settled(commands)
+
+    @precondition(lambda self: any(w.state != "leased" for w in self.workers.values()))
+    @rule(data=st.data(), is_blocked=st.booleans())
+    def block_without_a_lease(self, data: st.DataObject, is_blocked: bool) -> None:
+        others = sorted(id for id, w in self.workers.items() if w.state != "leased")
+        event = self.scheduler.blocked if is_blocked else self.scheduler.unblocked
+        assert event(data.draw(st.sampled_from(others)), self.now) == []
+
+    @precondition(lambda self: self.leases or self.demands)
+    @rule(data=st.data())
+    def requester_gone(self, data: st.DataObject) -> None:
+        requesters = {requester for requester, _ in self.demands}
+        requesters |= {lease.requester for lease in self.leases.values()}
+        requester = data.draw(st.sampled_from(sorted(requesters)))
+        for party in [party for party in self.demands if party[0] == requester]:
+            del self.demands[party]
+        self.settle_turn(requester)
+        expected = {lease.worker for lease in self.leases.values() if lease.requester == requester}
+        commands = self.scheduler.requester_gone(requester, self.now)
+        killed = set()
+        for command in commands[: len(expected)]:
+            self.kill(command, KillReason.REQUESTER_GONE)
+            killed.add(command.worker)
+        assert killed == expected
+        self.check_settled(commands[len(expected) :])
+
+    @rule(what=st.sampled_from(["worker_gone", "blocked", "unblocked", "requester_gone"]))
+    def event_of_a_stranger(self, what: str) -> None:
+        commands = getattr(self.scheduler, what)(b"stranger", self.now)
+        if what == "requester_gone":
+            self.check_settled(commands)
+        else:
+            assert commands == []
+
+    # ------------------------------------------------------------ rules: time
+
+    @rule(seconds=st.sampled_from([0.001, 0.06, 0.2, 1.0, 11.0, 31.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        commands = self.scheduler.tick(self.now)
+        warned = set()
+        while commands and isinstance(commands[0], WarnWaiting):
+            warning = commands.pop(0)
+            warned.add((warning.requester, warning.key))
+            assert f"has waited for {self.now - self.demands[warning.requester, warning.key].since:.0f} s" in warning.message
+        due = set()
+        for party, demand in self.demands.items():
+            is_served = any((lease.requester, lease.key) == party for lease in self.leases.values())
+            if self.now - demand.since >= WARN_S and (demand.is_dedicated or not is_served):
+                if not demand.has_warned and not demand.is_overdue:
+                    due.add(party)
+                demand.is_overdue = demand.has_warned = True
+        assert warned <= due
+        assert {requester for requester, _ in warned} == {requester for requester, _ in due}
+        while commands and isinstance(commands[0], KillWorker):
+            self.retire(commands.pop(0))
+        self.check_settled(commands)
+
+    def retire(self, command: KillWorker) -> None:
+        assert command.reason is KillReason.IDLE
+        worker = self.workers[command.worker]
+        assert worker.state == "idle"
+        assert self.now - worker.idle_since >= IDLE_S
+        assert sum(w.state == "idle" for w in self.workers.values()) > self.num_cpus
+        assert not any(lease.requester == command.worker for lease in self.leases.values())
+        assert not any(requester == command.worker for requester, _ in self.demands)
+        worker.state = "retiring"
+
+    # ------------------------------------------------------------ always
+
+    @invariant()
+    def sums_agree(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        free = {name: float(max(amount, Fraction(0))) for name, amount in self.free().items()}
+        assert self.scheduler.available() == free
+        status = self.scheduler.status()
+        assert status.num_leases == len(self.leases)
+        assert status.num_blocked == sum(lease.is_blocked for lease in self.leases.values())
+        assert status.num_waiting == sum(demand.count for demand in self.demands.values())
+        states = Counter(worker.state for worker in self.workers.values())
+        assert +Counter({str(s): n for s, n in status.num_workers.items()}) == states
+        for lease in self.leases.values():
+            assert self.scheduler.holder_of(lease.worker) == lease.requester
+
+    def teardown(self) -> None:
+        """When all have gone, all is free, and nothing is waited for."""
+        if not hasattr(self, "scheduler"):
+            return
+        for lease in sorted(self.leases):
+            self.carry_out_anything(self.scheduler.lease_returned(lease, self.now))
+        for job in sorted(self.jobs):
+            self.scheduler.job_ended(job, self.now)
+        for worker in sorted(self.workers):
+            assert self.scheduler.worker_gone(worker, self.now) == []
+        status = self.scheduler.status()
+        assert status.available == {name: float(total) for name, total in self.total.items()}
+        assert (status.num_leases, status.num_waiting) == (0, 0)
+        assert set(status.num_workers.values()) == {0}
+
+    def carry_out_anything(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            if isinstance(command, StartWorker):
+                self.workers[command.worker] = ModelWorker(command.job)
+
+
+Leases.TestCase.settings = hypothesis.settings(
+    hypothesis.settings.get_profile("desk"), max_examples=150, stateful_step_count=60
+)
+TestLeases = Leases.TestCase

@@ -1,0 +1,142 @@
+"""Which options are taken, and what is said of the others?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rdata.core.options import actor_options, amount, method_options, resource_amounts, task_options
+from rdata.core.specs import ActorOptions, MethodOptions, TaskOptions
+from rdata.errors import OptionError
+
+
+def test_options_change_what_they_name_and_nothing_else() -> None:
+    base = TaskOptions(num_cpus=2, name="base")
+    changed = task_options(base, {"num_returns": "streaming", "resources": {"disk": 1}})
+    assert changed == TaskOptions(
+        num_cpus=2, name="base", num_returns="streaming", resources={"disk": 1.0}
+    )
+    assert base.num_returns == 1
+
+
+def test_ray_spells_backpressure_with_an_underscore() -> None:
+    for name in ("generator_backpressure_num_objects", "_generator_backpressure_num_objects"):
+        assert task_options(TaskOptions(), {name: 3}).generator_backpressure_num_objects == 3
+
+
+def test_exception_classes_may_be_a_list() -> None:
+    options = task_options(TaskOptions(), {"retry_exceptions": [OSError, KeyError]})
+    assert options.retry_exceptions == (OSError, KeyError)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"num_gpus": 0},
+        {"num_gpus": None},
+        {"memory": 0},
+        {"runtime_env": {}},
+        {"scheduling_strategy": "DEFAULT"},
+        {"max_calls": 0},
+    ],
+    ids=repr,
+)
+def test_rays_other_options_are_fine_where_they_change_nothing(harmless: dict[str, Any]) -> None:
+    assert task_options(TaskOptions(), harmless) == TaskOptions()
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [
+        {"num_gpus": 1},
+        {"memory": 10**9},
+        {"runtime_env": {"pip": ["phe"]}},
+        {"scheduling_strategy": "SPREAD"},
+    ],
+    ids=repr,
+)
+def test_an_option_that_is_not_there_yet_says_so(absent: dict[str, Any]) -> None:
+    (name,) = absent
+    for refuse in (
+        lambda: task_options(TaskOptions(), absent),
+        lambda: actor_options(ActorOptions(), absent),
+    ):
+        with pytest.raises(OptionError, match=f"{name}=.* does not have this option of .* yet"):
+            refuse()
+
+
+@pytest.mark.parametrize("name", ["max_restarts", "max_task_retries"])
+def test_restarts_are_not_there_yet(name: str) -> None:
+    assert actor_options(ActorOptions(), {name: 0}) == ActorOptions()
+    with pytest.raises(OptionError, match="yet"):
+        actor_options(ActorOptions(), {name: 1})
+
+
+def test_concurrency_is_not_there_yet() -> None:
+    assert actor_options(ActorOptions(), {"max_concurrency": 1}) == ActorOptions()
+    with pytest.raises(OptionError, match="yet"):
+        actor_options(ActorOptions(), {"max_concurrency": 2})
+
+
+def test_an_unknown_option_gets_a_suggestion_or_the_list() -> None:
+    with pytest.raises(OptionError, match="did you mean 'num_cpus'"):
+        task_options(TaskOptions(), {"numcpus": 1})
+    with pytest.raises(OptionError, match="there are: num_cpus, name, namespace, lifetime"):
+        actor_options(ActorOptions(), {"zzz": 1})
+    with pytest.raises(OptionError, match="not an option of an actor's method"):
+        method_options(MethodOptions(), {"num_cpus": 1})
+
+
+def test_options_of_another_kind_are_unknown() -> None:
+    with pytest.raises(OptionError):
+        task_options(TaskOptions(), {"lifetime": "detached"})
+    with pytest.raises(OptionError):
+        actor_options(ActorOptions(), {"num_returns": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_cpus", -1),
+        ("num_cpus", True),
+        ("num_cpus", None),
+        ("num_returns", -1),
+        ("num_returns", 1.0),
+        ("num_returns", "dynamic"),
+        ("num_returns", True),
+        ("max_retries", -2),
+        ("max_retries", None),
+        ("retry_exceptions", OSError),
+        ("retry_exceptions", []),
+        ("retry_exceptions", [1]),
+        ("name", 5),
+        ("resources", {"GPU": 1}),
+        ("resources", 3),
+        ("generator_backpressure_num_objects", 0),
+    ],
+)
+def test_a_task_option_that_cannot_be_meant(name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=name):
+        task_options(TaskOptions(), {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("name", ""), ("namespace", 1), ("lifetime", "forever"), ("get_if_exists", 1)],
+)
+def test_an_actor_option_that_cannot_be_meant(name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=name):
+        actor_options(ActorOptions(), {name: value})
+
+
+def test_lifetimes() -> None:
+    assert actor_options(ActorOptions(), {"lifetime": "detached"}).lifetime == "detached"
+    assert actor_options(ActorOptions(), {"lifetime": "non_detached"}).lifetime is None
+
+
+def test_amounts_become_floats() -> None:
+    assert repr(amount("num_cpus", 2)) == "2.0"
+    assert resource_amounts("resources", None) == {}
+    with pytest.raises(OptionError, match="num_cpus"):
+        amount("num_cpus", float("nan"))
