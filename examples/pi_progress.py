@@ -12,8 +12,8 @@ import rdata
 from rdata.actor import ActorHandle
 
 NUM_TASKS = 4
-SAMPLES_PER_TASK = 400_000
-REPORT_EVERY = 20_000
+SAMPLES_PER_TASK = 250_000
+REPORT_EVERY = 10_000
 POLL_S = 0.1
 
 

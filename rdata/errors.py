@@ -25,8 +25,11 @@
 
 from __future__ import annotations
 
+import builtins
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class RdataError(Exception):
@@ -132,19 +135,34 @@ class TaskError(RdataError):
 
 
 def _instance_like(cause: BaseException) -> TaskError:
+    args, attributes = exception_parts(cause)
+    notes = attributes.pop("__notes__", ())
     try:
-        error = _dual_class(type(cause)).__new__(_dual_class(type(cause)), *cause.args)
-        if isinstance(cause, OSError):  # keeps these outside its __dict__
-            error.errno, error.strerror = cause.errno, cause.strerror  # type: ignore[attr-defined]
-            error.filename = cause.filename  # type: ignore[attr-defined]
-        error.__dict__.update(vars(cause))
-        error.__dict__.pop("__notes__", None)
-        error.args = cause.args
+        error = rebuild(_dual_class(type(cause)), args)
+        error.__setstate__(attributes)
     except TypeError:  # a class that refuses a second base or a plain __new__
         error = TaskError(f"{type(cause).__name__}: {cause}")
-    for note in getattr(cause, "__notes__", ()):
+    for note in notes:
         error.add_note(note)
     return error
+
+
+def exception_parts(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What `rebuild`, and `__setstate__` after it, need to make the error again."""
+    # Asked of the built-in base, which knows what it keeps outside of __dict__ (a file's name …).
+    _, args, *state = _builtin_base(type(error)).__reduce__(error)
+    return args, dict(state[0]) if state and state[0] else {}
+
+
+def rebuild(cls: type[E], args: tuple[Any, ...]) -> E:
+    """Make an exception without its class's constructor, which may want other arguments."""
+    error = cls.__new__(cls, *args)
+    _builtin_base(cls).__init__(error, *args)
+    return error
+
+
+def _builtin_base(cls: type[BaseException]) -> Any:
+    return next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
 
 
 @lru_cache(maxsize=256)
@@ -152,7 +170,11 @@ def _dual_class(cause_type: type[BaseException]) -> type[TaskError]:
     def __init__(self: TaskError, *args: Any) -> None:
         """Leave alone what `_instance_like` sets; the user's __init__ ran where it was raised."""
 
-    body = {"__init__": __init__, "__str__": cause_type.__str__, "__module__": cause_type.__module__}
+    body = {
+        "__init__": __init__,
+        "__str__": cause_type.__str__,
+        "__module__": cause_type.__module__,
+    }
     dual = type(cause_type.__name__, (TaskError, cause_type), body)
     dual.__qualname__ = cause_type.__qualname__
     return dual

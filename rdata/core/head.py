@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rdata.core.ids import owner_of
 from rdata.core.messages import ActorAt, CreateActor
 
 
@@ -50,6 +51,10 @@ class Head:
         self._names: dict[tuple[str, str], bytes] = {}
         self._by_worker: dict[bytes, bytes] = {}
         self._deaths: dict[bytes, str] = {}
+        # Who asked for an actor of which its creator's message has not come yet: the two travel
+        # on different connections.
+        self._early: dict[bytes, list[bytes]] = {}
+        self._gone: set[bytes] = set()  # ended processes: what they created will not come
 
     def create(self, request: CreateActor) -> str:
         """Enter an actor. The answer is empty, or says why not: its name is taken."""
@@ -61,7 +66,8 @@ class Head:
                     "use another name, rdata.get_actor(), or get_if_exists=True"
                 )
             self._names[key] = request.actor
-        self._actors[request.actor] = ActorEntry(request)
+        waiting = self._early.pop(request.actor, [])
+        self._actors[request.actor] = ActorEntry(request, waiting=waiting)
         return ""
 
     def find(self, name: str, namespace: str) -> CreateActor | None:
@@ -96,7 +102,12 @@ class Head:
         """A process asks where the actor is: it is told now, or once it is known."""
         entry = self._actors.get(actor)
         if entry is None:
-            death = self._deaths.get(actor, "it has ended")
+            death = self._deaths.get(actor, "")
+            if owner_of(actor) in self._gone:
+                death = death or "the process that created it has ended"
+            if not death:
+                self._early.setdefault(actor, []).append(process)
+                return []
             return [Tell(process, ActorAt(actor, b"", "", death))]
         if entry.is_started:
             return [Tell(process, ActorAt(actor, entry.worker, entry.address, ""))]
@@ -116,6 +127,10 @@ class Head:
     def process_gone(self, process: bytes, reason: str) -> list[Command]:
         """A process has ended: an actor's own, or one that had created actors."""
         commands: list[Command] = []
+        self._gone.add(process)
+        for early in [id for id in self._early if owner_of(id) == process]:
+            at = ActorAt(early, b"", "", "the process that created it has ended")
+            commands += [Tell(asker, at) for asker in self._early.pop(early)]
         actor = self._by_worker.pop(process, None)
         if actor is not None and actor in self._actors:
             commands += self._ended(actor, self._actors[actor].kill_reason or reason)

@@ -86,9 +86,9 @@ def init(
     """Start a node, or with `address` connect to the one on this machine.
 
     The node ends with this process. `num_cpus` is what tasks and actors may use together (default:
-    those that this process may use, by its affinity and control groups), `resources` are amounts of custom resources by name,
-    and `object_store_memory` is the store's quota in bytes. Actors' names are unique in a
-    `namespace`. With `log_to_driver`, what tasks print is shown here.
+    what this process may use, by its affinity and control groups), `resources` are amounts of
+    custom resources by name, and `object_store_memory` is the store's quota in bytes. Actors'
+    names are unique in a `namespace`. With `log_to_driver`, what tasks print is shown here.
 
     With `local_mode`, tasks and actors run in the calling thread, for debugging.
 

@@ -76,6 +76,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     owner: str = ""  # where its submitter can be reached
     retry_exceptions: bool = False
     actor: bytes = b""  # an actor's constructor: the actor's id
+    actor_name: str = ""  # and the name that it was given, if any
 
     STREAMING: ClassVar[int] = -1
 
@@ -334,7 +335,6 @@ class Created(Control, tag=15, gc=False):
     segment: int
     offset: int
     capacity: int
-    is_slab: bool
     is_resident: bool
     has_fd: bool
 

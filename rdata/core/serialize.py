@@ -9,6 +9,7 @@ the place where readers map it, and readers get views of it. Two forms:
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import pickle
@@ -23,7 +24,13 @@ import cloudpickle
 
 import rdata
 from rdata.core.object_ref import ObjectRef
-from rdata.errors import RdataError, SerializationError, TaskError
+from rdata.errors import (
+    RdataError,
+    SerializationError,
+    TaskError,
+    exception_parts,
+    rebuild,
+)
 from rdata.lazy import pa
 
 _ALIGNMENT = 64
@@ -186,12 +193,23 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         if type(value) is ObjectRef:
             self._refs.append(value)
             return _restore_ref, (value.id, value.owner)
+        if isinstance(value, BaseException) and _has_own_constructor(type(value)):
+            args, attributes = exception_parts(value)
+            return rebuild, (type(value), args), attributes
         if "pyarrow" in sys.modules:
             if type(value) is pa.Table:
                 return _read_table, (_as_ipc(value),)
             if type(value) is pa.RecordBatch:
                 return _read_record_batch, (_as_ipc(value),)
         return super().reducer_override(value)
+
+
+def _has_own_constructor(cls: type[BaseException]) -> bool:
+    """Tell whether unpickling would call a constructor that may want other arguments."""
+    is_pickled_its_own_way = inspect.isfunction(cls.__reduce__) or inspect.isfunction(
+        cls.__reduce_ex__
+    )
+    return not is_pickled_its_own_way and inspect.isfunction(cls.__init__)
 
 
 def _restore_ref(id: bytes, owner: str) -> ObjectRef:

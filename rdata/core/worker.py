@@ -68,6 +68,7 @@ class Worker:
         self._actor: Any = None
         self._actor_id: bytes | None = None
         self._actor_class = ""
+        self._actor_name = ""
         self._is_ending = False
         self._replies: dict[bytes, list[m.Reply]] = {}
         self._reply_bytes = 0
@@ -202,7 +203,7 @@ class Worker:
             task_id=None if running is None else running.message.id.hex(),
             task_name=None if running is None else running.message.name,
             actor_id=None if self._actor_id is None else self._actor_id.hex(),
-            actor_name=self._actor_class or None,
+            actor_name=self._actor_name or None,
         )
 
     # ------------------------------------------------------------ running, on the main thread
@@ -277,16 +278,15 @@ class Worker:
         index = 0
         try:
             items = streamed_items(self._invoke(call, adopted), message.name)
-            with contextlib.closing(items) if hasattr(items, "close") else contextlib.nullcontext():
-                for item in items:
-                    if index >= message.num_delivered:
-                        self._await_consumer(call, index)
-                        if call.is_stopped:
-                            break
-                        value = self._encode(call, index, item)
-                        self._send_item(call, index, value)
-                    index += 1
-                    del item
+            for item in items:
+                if index >= message.num_delivered:
+                    self._await_consumer(call, index)
+                    if call.is_stopped:
+                        break
+                    self._send_item(call, index, self._encode(call, index, item))
+                index += 1
+                del item
+            del items  # closes a generator that was stopped, and runs its `finally`
             return [], index, False
         except BaseException as error:
             return [self._encode_error(call, error)], index, True
@@ -332,7 +332,7 @@ class Worker:
         if not message.actor:
             return function(*args, **kwargs)
         self._actor_id = message.actor
-        self._actor_class = function.__name__
+        self._actor_class, self._actor_name = function.__name__, message.actor_name
         self._actor = function(*args, **kwargs)
         self._runtime.agent.send(m.ActorStarted(message.actor, ""))
         return None

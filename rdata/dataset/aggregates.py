@@ -98,15 +98,14 @@ class OfColumn:
             ) from error
         return num_values, column.null_count, value
 
-    def _of_values(self, column: pa.ChunkedArray, num_values: int) -> Any:
+    def _of_values(self, column: pa.ChunkedArray[Any], num_values: int) -> Any:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if self.kind in ("min", "max"):
-            return pc.min_max(column).as_py()[self.kind]
-        if pa.types.is_integer(column.type):
-            ends = pc.min_max(column).as_py()
-            if max(abs(ends["min"]), abs(ends["max"])) * num_values > _INT64_MAX:
-                return sum(column.drop_null().to_pylist())
+            return _ends(column)[self.kind == "max"]
+        is_integer = pa.types.is_integer(column.type)
+        if is_integer and max(abs(end) for end in _ends(column)) * num_values > _INT64_MAX:
+            return sum(column.drop_null().to_pylist())
         return pc.sum(column).as_py()
 
     def merge(self, partials: Sequence[Partial]) -> Any:
@@ -124,6 +123,11 @@ class OfColumn:
         if self.kind == "sum":
             return total
         return total / sum(partial[0] for partial in found)
+
+
+def _ends(column: pa.ChunkedArray[Any]) -> tuple[Any, Any]:
+    found: Any = pc.min_max(column).as_py()
+    return found["min"], found["max"]
 
 
 def _extreme(kind: Kind, values: list[Any]) -> Any:

@@ -59,7 +59,7 @@ def to_numpy(block: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
-def _numpy_column(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+def _numpy_column(column: Any) -> Any:
     if isinstance(column.type, pa.FixedShapeTensorType):
         joined = column.combine_chunks()
         if isinstance(joined, pa.ChunkedArray):  # no chunk at all, or too many bytes for one
@@ -73,7 +73,7 @@ def _numpy_column(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return column.to_numpy()
 
 
-def _no_tensors(column: pa.ChunkedArray) -> Any:
+def _no_tensors(column: Any) -> Any:
     return pa.ExtensionArray.from_storage(column.type, pa.array([], column.type.storage_type))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rdata.errors import DataError
@@ -188,10 +189,7 @@ def cut(block: pa.Table, num_pieces: int) -> list[pa.Table]:
     """Cut a block into `num_pieces` of nearly equal length, in order, none of them empty."""
     num_pieces = max(1, min(num_pieces, block.num_rows))
     bounds = [block.num_rows * i // num_pieces for i in range(num_pieces + 1)]
-    return [
-        block.slice(start, stop - start)
-        for start, stop in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [block.slice(start, stop - start) for start, stop in pairwise(bounds)]
 
 
 def default_cut(block: pa.Table) -> list[pa.Table]:
@@ -227,7 +225,7 @@ def table_of_rows(rows: Sequence[Mapping[str, Any]], origin: str) -> pa.Table:
     return pa.table(columns) if columns else rows_only(len(rows))
 
 
-def column_of(values: Any, name: str, origin: str) -> pa.Array | pa.ChunkedArray:
+def column_of(values: Any, name: str, origin: str) -> Any:
     """Make an Arrow column of a list, a numpy array, a pandas Series or an Arrow array.
 
     NaN counts as null, except in what is Arrow already. An array of more than one dimension
@@ -256,7 +254,7 @@ def _contiguous(values: Any) -> Any:
     return values if values.flags.c_contiguous else values.copy(order="C")
 
 
-def _as_number_column(values: Any) -> pa.Array | None:
+def _as_number_column(values: Any) -> Any:
     """Rows may mix numpy and Python numbers, which Arrow refuses to infer a type for."""
     kinds = {type(value) for value in values if value is not None}
     if not all(hasattr(kind, "dtype") or kind in (int, float, bool) for kind in kinds):
@@ -275,4 +273,3 @@ def pylist(block: pa.Table) -> list[dict[str, Any]]:
     names = block.column_names
     columns = [column.to_pylist() for column in block.columns]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-

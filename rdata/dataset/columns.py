@@ -15,7 +15,9 @@ def require_columns(wanted: Sequence[str], present: Sequence[str], origin: str) 
         if name not in known:
             near = difflib.get_close_matches(name, present, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{origin}: there is no column {name!r}{hint} ({columns_text(present)})")
+            raise DataError(
+                f"{origin}: there is no column {name!r}{hint} ({columns_text(present)})"
+            )
 
 
 def columns_text(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ they are a block ahead, and nothing more is started.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rdata.dataset.backpressure import Load
 from rdata.dataset.physical.launch import CoreLauncher, InlineLauncher, Launcher, Waited
@@ -91,18 +92,18 @@ def _run(
     last = operators[-1]
     num_pools = sum(isinstance(operator, RunningPool) for operator in operators)
     share_bytes = launcher.budget_bytes // max(1, num_pools)
-    while not last.is_done:
+    while True:
         is_moving = True
         while is_moving:
             _hand_on(operators)
             while last.outputs:
                 yield last.outputs.popleft()
             is_moving = _start(operators, share_bytes)
+        if last.is_done:
+            return
         if isinstance(last, RunningPieces):
             last.refill()
             continue
-        if last.is_done:
-            return
         for waited, operator in _ready(operators, launcher):
             operator.take(waited)
         progress.update()
@@ -110,9 +111,10 @@ def _run(
 
 def _hand_on(operators: Sequence[RunningOperator]) -> None:
     """Move outputs to the next operators, close inputs that have ended, stop what is not needed."""
-    for i, (operator, following) in enumerate(zip(operators, operators[1:], strict=False)):
-        if isinstance(operator, RunningPieces) and following.wants_input:
-            operator.refill()
+    for i, (operator, following) in enumerate(pairwise(operators)):
+        if isinstance(operator, RunningPieces):
+            while following.wants_input and operator.refill():
+                following.add(operator.outputs.popleft())
         while operator.outputs and not following.is_full:
             following.add(operator.outputs.popleft())
         if following.is_full:

@@ -236,9 +236,7 @@ class RenameColumns(Unary):
         if schema is None:
             return None
         names = renamed(schema.names, self.names)
-        return pa.schema(
-            [field.with_name(name) for field, name in zip(schema, names, strict=True)]
-        )
+        return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
 
 @dataclass(frozen=True)

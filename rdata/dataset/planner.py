@@ -65,17 +65,23 @@ def plan(operator: Operator, rules: Sequence[Rule] = RULES, *, is_fused: bool = 
 
     Without rules and fusion, each operator runs by itself; the result is the same.
     """
-    check_columns(operator)
-    notes: list[str] = []
-    for rule in rules:
-        operator, more = rule(operator)
-        notes.extend(more)
+    operator, notes = plan_logically(operator, rules)
     specs = [spec for each in reversed(list(chain(operator))) for spec in specs_of(each)]
     if is_fused:
         specs, more_notes = fuse(specs)
         notes.extend(more_notes)
     place, why_there = _place(specs)
     return Plan(tuple(specs), place, why_there, tuple(notes), operator)
+
+
+def plan_logically(operator: Operator, rules: Sequence[Rule] = RULES) -> tuple[Operator, list[str]]:
+    """Check a chain and apply the rules: the chain that will run, and what they said."""
+    check_columns(operator)
+    notes: list[str] = []
+    for rule in rules:
+        operator, more = rule(operator)
+        notes.extend(more)
+    return operator, notes
 
 
 def specs_of(operator: Operator) -> list[Spec]:

@@ -85,9 +85,9 @@ def _projected(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
             kept = tuple(name for name in columns if needed is None or name in needed)
             projected, notes = _projected(input, frozenset(kept))
             return SelectColumns(projected, kept), notes
-        case DropColumns(input, columns):
+        case DropColumns():
             return _without_drop(operator, needed)
-        case RenameColumns(input, names):
+        case RenameColumns():
             return _before_rename(operator, needed)
         case AddColumn(input, column):
             if needed is not None and column not in needed:
@@ -99,6 +99,13 @@ def _projected(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
             return projected, (f"left out {operator.label}: only rows are counted", *notes)
         case Limit(input) | Repartition(input):
             return _through(operator, input, needed)
+        case Unary(input):
+            return _through(operator, input, None, needed)
+    return _projected_source(operator, needed)
+
+
+def _projected_source(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
+    match operator:
         case Read(source) if needed is not None:
             present = source.schema().names
             wanted = [name for name in present if name in needed]
@@ -109,8 +116,6 @@ def _projected(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
         case InMemory(origin, blocks) if needed is not None:
             wanted = [name for name in blocks[0].column_names if name in needed]
             return InMemory(origin, tuple(block.select(wanted) for block in blocks)), ()
-        case Unary(input):
-            return _through(operator, input, None, needed)
     return operator, ()
 
 

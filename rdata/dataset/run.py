@@ -1,4 +1,4 @@
-"""How are the results of a whole run put together: blocks kept, aggregates merged, files published?"""
+"""How do the results of a run come together: blocks kept, aggregates merged, files published?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from rdata.core import api
 from rdata.core.remote import remote
-from rdata.dataset.aggregates import Aggregate, AggregateSink
+from rdata.dataset.aggregates import Aggregate, AggregateSink, CountRows
 from rdata.dataset.block import conform, unify_schemas
 from rdata.dataset.bundle import Bundle
 from rdata.dataset.executor import execute, launcher_for
@@ -15,8 +15,19 @@ from rdata.dataset.formats.output import SaveMode, WrittenFile
 from rdata.dataset.formats.parquet import ParquetSink
 from rdata.dataset.iterate import blocks_of
 from rdata.dataset.logical import Aggregate as AggregateOperator
-from rdata.dataset.logical import Materialized, Operator, Write
-from rdata.dataset.planner import plan
+from rdata.dataset.logical import (
+    DropColumns,
+    InMemory,
+    Limit,
+    Materialized,
+    Operator,
+    Read,
+    RenameColumns,
+    Repartition,
+    SelectColumns,
+    Write,
+)
+from rdata.dataset.planner import plan, plan_logically
 from rdata.lazy import pa
 
 
@@ -25,6 +36,35 @@ def aggregate(operator: Operator, aggregates: Sequence[Aggregate]) -> list[Any]:
     sink = AggregateSink(tuple(aggregates))
     planned = plan(AggregateOperator(operator, sink))
     return sink.merge(list(execute(planned, launcher_for(planned))))
+
+
+def count(operator: Operator) -> int:
+    """The number of rows: from what is known of them, else by a run that reads no column."""
+    chain, _ = plan_logically(AggregateOperator(operator, AggregateSink((CountRows(),))))
+    known = _known_rows(chain)
+    return int(aggregate(operator, [CountRows()])[0]) if known is None else known
+
+
+def _known_rows(operator: Operator) -> int | None:
+    match operator:
+        case Read(source):
+            return source.num_rows()
+        case InMemory(_, blocks):
+            return sum(block.num_rows for block in blocks)
+        case Materialized(bundles):
+            return sum(bundle.num_rows for bundle in bundles)
+        case Limit(input, num_rows):
+            known = _known_rows(input)
+            return None if known is None else min(known, num_rows)
+        case (
+            AggregateOperator(input)
+            | SelectColumns(input)
+            | DropColumns(input)
+            | RenameColumns(input)
+            | Repartition(input)
+        ):
+            return _known_rows(input)
+    return None
 
 
 def materialize(operator: Operator) -> Materialized:

@@ -34,7 +34,7 @@ class _Actor:
     sent: dict[bytes, PendingTask] = field(default_factory=dict)  # without a reply yet
     worker: bytes = b""
     address: str = ""
-    death: RdataError | None = None
+    death: m.Value | None = None  # the error that its calls give
     creation: PendingTask | None = None  # in its creator, until the constructor has returned
     key: int | None = None  # of the creator's demand for its lease
     is_unheld: bool = False  # its last handle is gone: it ends after its calls
@@ -79,8 +79,8 @@ class ActorTable:
             if actor.death is not None:
                 return
             if failed is not None:
-                error = serialize.load_error(failed.data, _no_refs)
-                self._end(actor, ActorDiedError(f"actor {name}: an argument failed: {error}"))
+                self._end(actor, failed)
+                self._agent.send(m.KillActor(ids.task_of(actor.id), "an argument of it failed"))
                 return
             actor.key = len(self._by_key) * 2 + 1  # odd: tasks have the even ones
             self._by_key[actor.key] = actor
@@ -107,7 +107,7 @@ class ActorTable:
     def unschedulable(self, key: int, reason: str) -> None:
         """No node can ever hold the actor."""
         actor = self._by_key[key]
-        self._end(actor, ActorUnschedulableError(f"actor {actor.name}: {reason}"))
+        self._end(actor, _error(ActorUnschedulableError(f"actor {actor.name}: {reason}")))
         self._agent.send(m.KillActor(ids.task_of(actor.id), reason))
 
     # ------------------------------------------------------------ calls
@@ -126,7 +126,7 @@ class ActorTable:
             self._agent.send(m.LocateActor(ids.task_of(object_id)))
         self._calls[call.id] = actor, call
         if actor.death is not None:
-            self._fail(call, actor.death)
+            self._finish(call, [actor.death])
             return
         actor.queue.append(call)
         if call.slots:
@@ -194,14 +194,7 @@ class ActorTable:
         assert creation is not None
         self._forget(creation)
         if reply.values and reply.values[0].kind == m.Value.ERROR:
-            cause = serialize.load_error(reply.values[0].data, _no_refs)
-            notes = "\n".join(getattr(cause, "__notes__", ()))
-            error = ActorDiedError(
-                f"actor {actor.name} could not be made: its constructor raised "
-                f"{type(cause).__name__}: {cause}{notes}"
-            )
-            error.__cause__ = cause
-            self._end(actor, error)
+            self._end(actor, reply.values[0])
 
     def item(self, worker: bytes, message: m.Item) -> bool:
         """A generator method has yielded; False if it is not an actor's."""
@@ -260,7 +253,7 @@ class ActorTable:
             self._peers.send(actor.address, m.CancelTask(task_id))
         else:
             error = TaskCancelledError(f"call {call.message.name} was cancelled")
-            self._fail(call, error)
+            self._finish(call, [_error(error)])
         return True
 
     def tell(self, task_id: bytes, message: m.Direct) -> bool:
@@ -274,7 +267,7 @@ class ActorTable:
 
     # ------------------------------------------------------------ ends
 
-    def _end(self, actor: _Actor, error: RdataError) -> None:
+    def _end(self, actor: _Actor, error: m.Value) -> None:
         actor.death = error
         if actor.key is not None and not actor.worker:
             self._agent.send(m.Want(actor.key, {}, 0, 0, None, dedicated=True))
@@ -286,16 +279,13 @@ class ActorTable:
         actor.queue.clear()
         for call in unfinished:
             if call.id in self._calls:
-                self._fail(call, error)
+                self._finish(call, [error])
         self._by_worker.pop(actor.worker, None)
 
     @staticmethod
-    def _died(actor: _Actor, reason: str) -> ActorDiedError:
+    def _died(actor: _Actor, reason: str) -> m.Value:
         actor_id = ids.task_of(actor.id).hex()
-        return ActorDiedError(f"actor {actor.name} ({actor_id}) has ended: {reason}")
-
-    def _fail(self, call: PendingTask, error: RdataError) -> None:
-        self._finish(call, [m.Value(m.Value.ERROR, serialize.dump_system_error(error))])
+        return _error(ActorDiedError(f"actor {actor.name} ({actor_id}) has ended: {reason}"))
 
     def _finish(self, call: PendingTask, values: list[m.Value]) -> None:
         stream = self._streams.get(call.id)
@@ -315,5 +305,5 @@ class ActorTable:
             call.held = []
 
 
-def _no_refs(object_id: bytes, owner: str) -> object:
-    raise RdataError("an exception that holds references cannot be shown here")
+def _error(error: RdataError) -> m.Value:
+    return m.Value(m.Value.ERROR, serialize.dump_system_error(error))

@@ -11,6 +11,7 @@ The tables decide and send under the lock; nothing waits while holding it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -49,6 +50,7 @@ from rdata.core.wire.loop import Loop, Timer
 from rdata.errors import GetTimeoutError, NodeDiedError, ObjectLostError
 
 _TICK_S = 0.02
+_DRAIN_AFTER_S = 0.01  # references that go one by one are let go of together
 
 
 class Host(Protocol):
@@ -103,8 +105,10 @@ class ClusterRuntime:
         self.job_id = job_id
         self.settings = settings
         self.lock = threading.RLock()
-        self.released: deque[bytes] = deque()
-        self.dropped_streams: deque[bytes] = deque()
+        self._finalised = _Released(self._released_one)
+        self.released: deque[bytes] = self._finalised
+        self._finalised_streams = _Released(self._released_one)
+        self.dropped_streams: deque[bytes] = self._finalised_streams
         self.host: Host | None = None
         self.loop = Loop()
         self.agent = AgentLink()
@@ -235,10 +239,14 @@ class ClusterRuntime:
         """See Runtime."""
         self._check_alive()
         registration = self._encoder.register(cls)
-        name = options.name or interface.class_name
-        task = self._pending(registration.blob.id, f"{name}.__init__", args, kwargs, 0, None)
+        if options.get_if_exists and options.name:
+            with contextlib.suppress(ValueError):  # there is none yet
+                return self.find_actor(options.name, options.namespace)[0]
+        name = f"{interface.class_name}.__init__"
+        task = self._pending(registration.blob.id, name, args, kwargs, 0, None)
         task.registration = registration
         task.message.actor = task.id
+        task.message.actor_name = options.name or ""
         is_detached = options.lifetime == "detached"
         owner = "" if is_detached else self.address
         request = m.CreateActor(
@@ -598,6 +606,16 @@ class ClusterRuntime:
     def _actor_unheld(self, object_id: bytes) -> bool:
         return self.actors.unheld(object_id)
 
+    def _released_one(self) -> None:
+        """Let the I/O thread drain soon: this one may hold any lock, and must only note it."""
+        self.loop.call_soon(lambda: self.loop.call_later(_DRAIN_AFTER_S, self._drain_late))
+
+    def _drain_late(self) -> None:
+        self._finalised.is_scheduled = self._finalised_streams.is_scheduled = False
+        with self.lock:
+            self._drain()
+        self.store.flush()
+
     def _schedule_tick(self) -> None:
         if self._timer is None:
             self._timer = _NO_TIMER
@@ -714,6 +732,21 @@ class ClusterRuntime:
             self._registered.wake()
             for waiter in self._waiters:
                 waiter.wake()
+
+
+class _Released(deque[bytes]):
+    """Ids of finalised references; the first one calls `on_first`, until it is reset."""
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        super().__init__()
+        self.is_scheduled = False
+        self._on_first = on_first
+
+    def append(self, object_id: bytes) -> None:
+        super().append(object_id)
+        if not self.is_scheduled:
+            self.is_scheduled = True
+            self._on_first()
 
 
 _NO_TIMER = Timer(0.0, lambda: None)

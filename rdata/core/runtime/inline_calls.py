@@ -158,8 +158,8 @@ class Stream:
         """The error of a rerun that ended before the items that the first run gave."""
         return Failure(
             NondeterministicTaskError(
-                f"{self.call.origin} gave {self.num_made} items before it was run again after an "
-                f"exception, and {self.num_made - self.num_again} then: a generator that is "
-                "retried must give the same items each time"
+                f"{self.call.origin} ran again and yielded {self.num_made - self.num_again} "
+                f"items, where it had yielded at least {self.num_made} before: a generator that "
+                "is retried must yield the same items each time"
             )
         )

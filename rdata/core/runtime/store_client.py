@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
+from typing import Any
 
 from rdata.core.messages import Abandon, Create, Created, Open, Opened, Seal, Unpin
 from rdata.core.runtime.agent_link import AgentLink
@@ -22,6 +24,8 @@ class StoreClient:
         self._lock = threading.Lock()
         self._fds: dict[int, int] = {}
         self._writable: dict[int, WritableSegment] = {}
+        # Objects that are mapped here, by a reference to what is mapped: a second `get` shares it.
+        self._mapped: dict[bytes, tuple[weakref.ref[Any], int]] = {}
         self._unpinned: deque[tuple[bytes, bool]] = deque()  # finalisers append, anyone drains
 
     def write(self, object_id: bytes, value: Serialized) -> None:
@@ -44,26 +48,35 @@ class StoreClient:
         None if the store does not have the object.
         """
         self.flush()
+        known = self._mapped.get(object_id)
+        if known is not None and (exporter := known[0]()) is not None:
+            return memoryview(exporter).cast("B")[: known[1]].toreadonly()
         opened: Opened = self._agent.ask(lambda request: Open(request, object_id))
         if not opened.is_known:
             return None
         with self._lock:
             fd = self._fds[opened.segment]
-            return map_readonly(
+            view = map_readonly(
                 fd,
                 opened.offset,
                 opened.size,
                 lambda is_tainted: self._unpinned.append((object_id, is_tainted)),
             )
+        self._mapped[object_id] = weakref.ref(view.obj), opened.size
+        return view
 
     def flush(self) -> None:
         """Tell the agent which views have gone."""
         if not self._unpinned:
             return
-        objects, tainted = [], []
+        objects: list[bytes] = []
+        tainted: list[bytes] = []
         while self._unpinned:
             object_id, is_tainted = self._unpinned.popleft()
             (tainted if is_tainted else objects).append(object_id)
+            known = self._mapped.get(object_id)
+            if known is not None and known[0]() is None:
+                del self._mapped[object_id]
         self._agent.send(Unpin(objects, tainted))
 
     def keep_descriptor(self, segment: int, fd: int) -> None:
@@ -78,12 +91,12 @@ class StoreClient:
         """The agent has given these up."""
         with self._lock:
             for segment in segments:
-                fd = self._fds.pop(segment, None)
-                if fd is not None:
-                    os.close(fd)
                 writable = self._writable.pop(segment, None)
                 if writable is not None:
                     writable.close()
+                fd = self._fds.pop(segment, None)
+                if fd is not None:
+                    os.close(fd)
 
     def close(self) -> None:
         """Let go of all descriptors; views that live stay valid."""
@@ -95,7 +108,6 @@ class StoreClient:
             if segment is None:
                 while len(self._writable) >= _MAX_WRITABLE:
                     self._writable.pop(next(iter(self._writable))).close()
-                fd = os.dup(self._fds[created.segment])
-                segment = WritableSegment(fd, created.capacity, is_slab=created.is_slab)
+                segment = WritableSegment(self._fds[created.segment], created.capacity)
             self._writable[created.segment] = segment  # last: used most recently
             return segment

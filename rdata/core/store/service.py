@@ -124,7 +124,6 @@ class StoreService:
             placement.segment,
             placement.offset,
             placement.capacity,
-            placement.is_slab,
             placement.is_resident,
             bool(fds),
         )

@@ -93,9 +93,7 @@ class CsvSource:
         """See `Source`."""
         piece_bytes = min(PIECE_BYTES, max(LEAST_PIECE_BYTES, self._bytes_of_limit()))
         return [
-            CsvSplit(
-                range, self.plan.schema, self.options, self.columns, self.limit, piece_bytes
-            )
+            CsvSplit(range, self.plan.schema, self.options, self.columns, self.limit, piece_bytes)
             for range in self.plan.ranges
         ]
 

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from rdata.dataset.formats.paths import StorageOptions, is_remote
@@ -101,7 +102,7 @@ class OutputJob:
             filesystem, inner = self._filesystem(self._hidden_folder)
             filesystem.makedirs(inner, exist_ok=True)
         else:
-            os.makedirs(self._hidden_folder, exist_ok=True)
+            Path(self._hidden_folder).mkdir(parents=True, exist_ok=True)
         return True
 
     def publish(self, files: Sequence[WrittenFile], mode: SaveMode) -> None:
@@ -116,9 +117,9 @@ class OutputJob:
                 filesystem.rm(f"{inner}/{name}", recursive=True)
         else:
             for file in files:
-                os.replace(file.temporary_path, f"{self.folder}/{file.final_name}")
+                Path(file.temporary_path).replace(f"{self.folder}/{file.final_name}")
             for name in old_names:
-                _remove_local(f"{self.folder}/{name}")
+                _remove_local(Path(self.folder, name))
         self.abort()
 
     def abort(self) -> None:
@@ -130,7 +131,7 @@ class OutputJob:
             return
         for _ in range(_REMOVAL_TRIES):
             shutil.rmtree(self._hidden_folder, ignore_errors=True)
-            if not os.path.exists(self._hidden_folder):
+            if not Path(self._hidden_folder).exists():
                 return
             time.sleep(_REMOVAL_PAUSE_S)
 
@@ -142,9 +143,9 @@ class OutputJob:
             filesystem, inner = self._filesystem(self.folder)
             paths = filesystem.ls(inner, detail=False) if filesystem.exists(inner) else []
             names = [path.rstrip("/").rsplit("/", 1)[-1] for path in paths]
-        elif os.path.isdir(self.folder):
+        elif Path(self.folder).is_dir():
             names = os.listdir(self.folder)
-        elif os.path.exists(self.folder):
+        elif Path(self.folder).exists():
             raise OptionError(f"{self.folder} is a file; give a folder, which need not exist")
         else:
             names = []
@@ -159,7 +160,7 @@ def output_job(
     if folder.startswith(("file://", "local://")):
         folder = folder.split("://", 1)[1]
     if not is_remote(folder):
-        folder = os.path.abspath(os.path.expanduser(folder))
+        folder = str(Path(folder).expanduser().absolute())
     write_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
     return OutputJob(folder.rstrip("/") or "/", write_id, suffix, storage_options)
 
@@ -181,8 +182,8 @@ def open_output(path: str, storage_options: StorageOptions) -> Any:
     return filesystem.open(inner, "wb")
 
 
-def _remove_local(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
+def _remove_local(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        os.remove(path)
+        path.unlink()

@@ -274,11 +274,12 @@ class _Writing:
     def __init__(self, sink: ParquetSink, file: WrittenFile) -> None:
         self._row_group_size = sink.row_group_size
         self._output = open_output(file.temporary_path, sink.job.storage_options)
+        compression: Any = sink.compression or "none"
         try:
             self._writer = pq.ParquetWriter(
                 self._output,
                 file.schema,
-                compression=sink.compression or "none",
+                compression=compression,
                 **sink.arrow_parquet_args,
             )
         except BaseException:

@@ -78,15 +78,19 @@ def is_remote(path: str) -> bool:
 
 def compression_of(path: str) -> str | None:
     """Name the compression that a file's suffix stands for: "gzip", "zstd", …, or None."""
-    return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
+    return COMPRESSIONS.get(os.path.splitext(_outermost(path))[1].lower())
 
 
 def format_suffix(path: str) -> str:
     """Give the suffix of a file's format, without a compression's: ".csv" for "a.csv.gz"."""
-    stem, suffix = os.path.splitext(path)
+    stem, suffix = os.path.splitext(_outermost(path))
     if suffix.lower() in COMPRESSIONS:
         suffix = os.path.splitext(stem)[1]
     return suffix.lower()
+
+
+def _outermost(path: str) -> str:
+    return path.partition("::")[0]  # of a chain: the file that is read, then what holds it
 
 
 def open_file(
@@ -101,7 +105,8 @@ def open_file(
         if not is_remote(path):
             return cast(BinaryIO, open(path, "rb", buffering=0))
         filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
-        return cast(BinaryIO, filesystem.open(inner, "rb", ahead_bytes or _AHEAD_BYTES))
+        file = filesystem.open(inner, "rb", ahead_bytes or _AHEAD_BYTES)
+        return cast(BinaryIO, _Layered(file, filesystem)) if "::" in path else cast(BinaryIO, file)
     except FileNotFoundError as error:
         raise InputNotFoundError(f"{path}: no such file (it was there when listed?)") from error
     except OSError as error:
@@ -112,16 +117,18 @@ def open_content(
     path: str, storage_options: StorageOptions = None, ahead_bytes: int | None = None
 ) -> BinaryIO:
     """Open a file for reading from its start, decompressed where its suffix says so."""
-    raw = open_file(path, storage_options, ahead_bytes)
     compression = compression_of(path)
+    stored = open_file(path, storage_options, ahead_bytes)
     if compression is None:
-        return raw
+        return stored
+    if isinstance(stored, io.RawIOBase):
+        # Decompressors ask for a few KiB at a time; a system call each would cost more than they.
+        stored = io.BufferedReader(stored, 1 << 20)
     if compression in ("zstd", "lz4"):
-        content: Any = _buffered(raw)
         name: Any = compression
-        return cast(BinaryIO, pa.CompressedInputStream(content, name))
+        return cast(BinaryIO, pa.CompressedInputStream(cast(Any, stored), name))
     opener: Any = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}[compression]
-    return cast(BinaryIO, _Decompressed(opener(_buffered(raw), "rb"), raw))
+    return cast(BinaryIO, _Layered(opener(stored, "rb"), stored))
 
 
 def read_bytes(
@@ -137,30 +144,30 @@ def read_bytes(
         return file.read(size_bytes)
 
 
-class _Decompressed(io.RawIOBase):
-    """A decompressing file that closes the stored file below it as well."""
+class _Layered(io.RawIOBase):
+    """A file read out of another, or of a file system: keeps that alive, and closes it with it."""
 
-    def __init__(self, content: BinaryIO, stored: BinaryIO) -> None:
-        self._content, self._stored = content, stored
+    def __init__(self, content: Any, below: Any) -> None:
+        self._content, self._below = content, below
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
     def readinto(self, buffer: Any) -> int:
-        return cast(int, self._content.readinto(buffer))  # type: ignore[attr-defined]
+        return cast(int, self._content.readinto(buffer))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return cast(int, self._content.seek(offset, whence))
 
     def close(self) -> None:
         if not self.closed:
             self._content.close()
-            self._stored.close()
+            if hasattr(self._below, "close"):
+                self._below.close()
         super().close()
-
-
-def _buffered(raw: BinaryIO) -> BinaryIO:
-    # Decompressors ask for a few KiB at a time; a system call for each would cost more than they.
-    if isinstance(raw, io.RawIOBase):
-        return io.BufferedReader(raw, 1 << 20)
-    return raw
 
 
 def _without_local_scheme(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rdata.dataset.block import MIN_BLOCKS, rows_only
 from rdata.lazy import np, pa
@@ -31,7 +32,8 @@ class RangeSplit:
         for start in range(self.start, max(self.stop, self.start + 1), ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, self.stop)
             if self.has_column:
-                yield pa.table({_SCHEMA_COLUMN: np.arange(start, stop, dtype=np.int64)})
+                values = pa.array(np.arange(start, stop, dtype=np.int64))
+                yield pa.table({_SCHEMA_COLUMN: values})
             else:
                 yield rows_only(stop - start)
 
@@ -65,10 +67,7 @@ class RangeSource:
         """See `Source`."""
         count = max(1, min(self.num_splits, self.stop))
         bounds = [self.stop * i // count for i in range(count + 1)]
-        return [
-            RangeSplit(start, stop, bool(self.columns))
-            for start, stop in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [RangeSplit(start, stop, bool(self.columns)) for start, stop in pairwise(bounds)]
 
     def estimated_bytes(self) -> int:
         """See `Source`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rdata.dataset.bundle import Bundle, Piece
@@ -84,10 +85,12 @@ class RunningPieces(RunningOperator):
         self._launcher = launcher
         self.is_input_closed = True
 
-    def refill(self) -> None:
-        """Put the next block into the outputs."""
-        if self._pieces:
-            self.outputs.append(Bundle((self._launcher.adopt(self._pieces.popleft()),)))
+    def refill(self) -> bool:
+        """Put the next block into the outputs; False if there is none."""
+        if not self._pieces:
+            return False
+        self.outputs.append(Bundle((self._launcher.adopt(self._pieces.popleft()),)))
+        return True
 
     @property
     def is_done(self) -> bool:
@@ -165,7 +168,7 @@ def recut(bundles: Sequence[Bundle], num_bundles: int) -> list[Bundle]:
     bounds = [num_rows * i // num_bundles for i in range(num_bundles + 1)]
     result = []
     i, used = 0, 0  # the next piece, and how many of its rows are in bundles already
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         wanted = stop - start
         taken = []
         while wanted:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rdata.dataset.backpressure import Load, may_start, may_take
-from rdata.dataset.formats.source import Split
 from rdata.dataset.bundle import Bundle
+from rdata.dataset.formats.source import Split
 from rdata.dataset.physical.launch import Result, Runner, Stream, Waited
 from rdata.dataset.physical.operator import Output, RunningOperator
 from rdata.dataset.physical.work import Input
@@ -184,9 +184,8 @@ class RunningPool(RunningOperator):
         return [
             run.waited
             for i, run in enumerate(self._runs)
-            if not run.is_done and (
-                is_urgent or self._has_sink or may_take(self.load, output_bytes, i == 0)
-            )
+            if not run.is_done
+            and (is_urgent or self._has_sink or may_take(self.load, output_bytes, i == 0))
         ]
 
     def take(self, ready: Waited) -> None:

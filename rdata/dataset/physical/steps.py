@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from rdata.dataset.batch import BatchFormat, restore_types, to_batch, to_block
 from rdata.dataset.block import column_of, concat, plain, pylist, rebatch, table_of_rows
-from rdata.dataset.function import UserFunction
 from rdata.dataset.columns import renamed, require_columns
+from rdata.dataset.function import UserFunction
 from rdata.errors import DataError
 from rdata.lazy import pa
 
-Blocks = Iterator[pa.Table]
-Transform = Callable[[Blocks], Blocks]
+# As text: naming pa.Table here would import pyarrow with this module.
+Blocks: TypeAlias = "Iterator[pa.Table]"
+Transform: TypeAlias = "Callable[[Blocks], Blocks]"
 
 ROWS_AT_ONCE = 4096  # turned into Python objects together; more: memory, fewer: cost per call
 
@@ -353,4 +354,3 @@ class JoinStep:
             yield plain(concat(list(blocks), "repartition")).combine_chunks()
 
         return run
-

@@ -1,7 +1,7 @@
 """What does a task do? It reads a split or takes blocks, and puts them through its steps.
 
-    split or blocks ─► step ─► step ─► blocks of even size, each followed by its metadata
-                                   └─► a sink, whose small result is all that comes back
+split or blocks ─► step ─► step ─► blocks of even size, each followed by its metadata
+                               └─► a sink, whose small result is all that comes back
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import rdata
+from tests.eventually import eventually
 from rdata.exceptions import (
     NondeterministicTaskError,
     OptionError,
@@ -363,7 +364,7 @@ def test_a_generator_that_gives_fewer_items_when_retried() -> None:
 
     refs = list(items.remote(Attempts.remote()))
     assert rdata.get(refs[:2]) == [1, 2]
-    with pytest.raises(NondeterministicTaskError, match="2 items"):
+    with pytest.raises(NondeterministicTaskError, match=r"1 items.* 2 before"):
         rdata.get(refs[2])
 
 
@@ -386,4 +387,5 @@ def test_the_node_and_its_resources() -> None:
     assert node["NodeManagerAddress"]
     assert node["Resources"]["widget"] == 2
     assert rdata.cluster_resources()["CPU"] == 2
-    assert rdata.available_resources()["widget"] == 2
+    # An idle lease of another test may linger a moment.
+    assert eventually(lambda: rdata.available_resources()["widget"] == 2)

@@ -198,7 +198,10 @@ def test_a_job_whose_workers_die_while_starting_waits_longer_each_time():
     assert waits[-1] == pytest.approx(5, abs=0.011)
     assert grants(node.do("worker_ready", worker, JOB))
     assert starts(node.do("worker_gone", worker)) == []  # it died of its task
-    assert starts(node.want())
+    (start,) = starts(node.want())
+    node.do("worker_gone", start.worker)
+    node.now += 0.11  # one has started since, so this is a first failure again
+    assert starts(node.do("tick"))
 
 
 def test_surplus_workers_end_after_a_while_the_longest_idle_first():
@@ -461,6 +464,24 @@ def test_an_actor_is_not_asked_back():
     assert node.want(requester=OTHER_DRIVER, depth=3) == []
 
 
+def test_a_blocked_task_is_not_asked_back_for_what_it_still_holds():
+    node = Node(2, disk=1)
+    (grant,) = grants(node.want(resources={"CPU": 1, "disk": 1}))
+    node.do("blocked", grant.worker)
+    node.now = 1
+    assert node.want(requester=b"b", resources={"disk": 1}, depth=5) == []
+    assert Reclaim(DRIVER, grant.lease) in node.do("unblocked", grant.worker)
+
+
+def test_who_has_none_is_helped_behind_who_has_some():
+    node = Node(2)
+    grants(node.want(1))
+    grants(node.want(1, requester=b"b"))
+    node.want(9)
+    node.now = 1
+    assert Reclaim(DRIVER, 1) in node.want(9, requester=b"c")
+
+
 def test_what_comes_back_anyway_is_not_asked_for_twice():
     node = Node(2)
     grants(node.want(9))
@@ -581,6 +602,18 @@ def test_a_long_wait_is_warned_about_once_and_names_who_holds_what():
         "that are not needed, or ask for less"
     )
     node.now = 100
+    assert WarnWaiting not in map(type, node.do("tick"))
+
+
+def test_a_demand_that_is_served_a_little_is_not_warned_about_again():
+    node = Node(1)
+    grants(node.want(dedicated=True))
+    node.want(3, dedicated=True, key=2)
+    node.now = 11
+    assert WarnWaiting in map(type, node.do("tick"))
+    node.do("worker_gone", b"worker 0")
+    assert node.scheduler.status().num_waiting == 2
+    node.now = 30
     assert WarnWaiting not in map(type, node.do("tick"))
 
 

@@ -140,6 +140,9 @@ class Leases(RuleBasedStateMachine):
         self.turns: dict[bytes, int] = {}
         self.numbers = itertools.count(1)
         self.num_jobs = 0
+        self.start_job()  # most of what can happen needs one, and its workers
+        for worker, entered in self.workers.items():
+            self.make_ready(worker, entered)
 
     # ------------------------------------------------------------ what there is, by adding up
 
@@ -165,7 +168,10 @@ class Leases(RuleBasedStateMachine):
         return (0, turns[demand.requester], demand.number)
 
     def num_kept(self, party: Party) -> int:
-        return sum(lease.is_kept and (lease.requester, lease.key) == party for lease in self.leases.values())
+        return sum(
+            lease.is_kept and (lease.requester, lease.key) == party
+            for lease in self.leases.values()
+        )
 
     # ------------------------------------------------------------ the plan, a lease at a time
 
@@ -328,7 +334,9 @@ class Leases(RuleBasedStateMachine):
         obtainable = {n: s + sum(lease.holds(n) for lease in may_have) for n, s in spare.items()}
         assert not fit(first.needs, obtainable)
         short = [name for name, amount in first.needs.items() if spare[name] < amount]
-        if all(any(lease.holds(n) for lease in self.leases.values() if lease.is_kept) for n in short):
+        if all(
+            any(lease.holds(n) for lease in self.leases.values() if lease.is_kept) for n in short
+        ):
             for lease in kept:
                 if any(lease.holds(name) for name in short) and lease.worker != first.requester:
                     assert lease.asked
@@ -389,10 +397,12 @@ class Leases(RuleBasedStateMachine):
 
     def ready(self, data: st.DataObject, state: str) -> None:
         worker = self.worker_in(data, state)
-        entered = self.workers[worker]
-        entered.state, entered.idle_since = "idle", self.now
-        if state == "starting":
+        self.make_ready(worker, self.workers[worker])
+
+    def make_ready(self, worker: bytes, entered: ModelWorker) -> None:
+        if entered.state == "starting":
             self.jobs[entered.job] = ModelJob()
+        entered.state, entered.idle_since = "idle", self.now
         self.check_settled(self.scheduler.worker_ready(worker, entered.job, self.now))
 
     @precondition(lambda self: any(w.state == "ending" for w in self.workers.values()))
@@ -423,7 +433,9 @@ class Leases(RuleBasedStateMachine):
         self.check_settled(self.scheduler.worker_gone(worker, self.now))
 
     def worker_in(self, data: st.DataObject, state: str) -> bytes:
-        return data.draw(st.sampled_from(sorted(i for i, w in self.workers.items() if w.state == state)))
+        return data.draw(
+            st.sampled_from(sorted(i for i, w in self.workers.items() if w.state == state))
+        )
 
     # ------------------------------------------------------------ rules: requesters
 
@@ -439,7 +451,9 @@ class Leases(RuleBasedStateMachine):
         self, data: st.DataObject, key: int, shape: tuple, count: int, is_dedicated: bool
     ) -> None:
         leased = [id for id, w in self.workers.items() if w.state == "leased"]
-        requester = data.draw(st.sampled_from([b"driver " + job for job in sorted(self.jobs)] + leased))
+        requester = data.draw(
+            st.sampled_from([b"driver " + job for job in sorted(self.jobs)] + leased)
+        )
         if requester in self.workers:
             lease = self.workers[requester].lease
             assert lease is not None
@@ -551,7 +565,8 @@ class Leases(RuleBasedStateMachine):
         while commands and isinstance(commands[0], WarnWaiting):
             warning = commands.pop(0)
             warned.add((warning.requester, warning.key))
-            assert f"has waited for {self.now - self.demands[warning.requester, warning.key].since:.0f} s" in warning.message
+            waited_s = self.now - self.demands[warning.requester, warning.key].since
+            assert f"has waited for {waited_s:.0f} s" in warning.message
         due = set()
         for party, demand in self.demands.items():
             is_served = any((lease.requester, lease.key) == party for lease in self.leases.values())
@@ -613,7 +628,5 @@ class Leases(RuleBasedStateMachine):
                 self.workers[command.worker] = ModelWorker(command.job)
 
 
-Leases.TestCase.settings = hypothesis.settings(
-    hypothesis.settings.get_profile("desk"), max_examples=150, stateful_step_count=60
-)
+Leases.TestCase.settings = hypothesis.settings(max_examples=200, stateful_step_count=80)
 TestLeases = Leases.TestCase

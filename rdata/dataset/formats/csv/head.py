@@ -82,10 +82,13 @@ def _names(window: ByteWindow, start: int, end: int, options: CsvOptions) -> tup
     if not row:
         return ()
     try:
-        source: Any = pa.BufferReader(as_utf8(row, options))
+        # Arrow would leave out a byte order mark; after the empty line it is text, as in a file.
+        source: Any = pa.BufferReader(b"\n" + as_utf8(row, options))
         table = pa_csv.read_csv(
             source,
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=4 * len(row) + 1),
+            read_options=pa_csv.ReadOptions(
+                use_threads=False, block_size=4 * len(row) + 2, skip_rows=1
+            ),
             parse_options=options.arrow_parse_options(window.path),
         )
         names = tuple(table.column_names)

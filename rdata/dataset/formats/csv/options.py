@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -287,8 +288,9 @@ def _header(name: str, value: Any) -> bool | None:
 
 def _encoding(name: str, value: Any) -> str:
     try:
-        b"".decode(value)  # refuses what is no encoding of text, such as "hex"
         encoding = codecs.lookup(value).name
+        with contextlib.suppress(UnicodeDecodeError):
+            b"a".decode(value)  # refuses what is no encoding of text, such as "hex"
         return "utf-8" if encoding == "utf-8-sig" else encoding  # a byte order mark is no text
     except (LookupError, TypeError):
         raise OptionError(

@@ -161,7 +161,7 @@ class RangeText:
 
     def _split_error(self) -> CsvSplitError:
         path = self._range.path
-        line = self.line_of(max(self._range.end - LOOKBACK_BYTES, self._window.base))
+        line = self.line_of(self._range.end - LOOKBACK_BYTES)
         return CsvSplitError(
             f"{path}: a quoted field that holds line {line} is longer than {LOOKBACK_BYTES:,} "
             "bytes and its text looks like rows, so a part of the file may begin inside it; if the "
@@ -242,7 +242,7 @@ def first_row(csv_range: CsvRange, offset: int, head: Head, options: CsvOptions)
         if origin == head.rows_offset:
             place: Place | None = place_after(text, offset - origin, dialect)
         else:
-            place = _place(text, offset - origin, dialect, len(head.columns))
+            place = likely_place(text, offset - origin, dialect, len(head.columns))
         if place is None:
             lookback *= 4
             continue
@@ -252,7 +252,7 @@ def first_row(csv_range: CsvRange, offset: int, head: Head, options: CsvOptions)
         ahead *= 4
 
 
-def _place(text: Text, offset: int, dialect: Dialect, num_columns: int) -> Place | None:
+def likely_place(text: Text, offset: int, dialect: Dialect, num_columns: int) -> Place | None:
     """Tell whether `offset` is in quotes: proven, or else likely; None: look back further."""
     if dialect.escape and not text[:offset].rstrip(dialect.escape):
         return None

@@ -89,7 +89,9 @@ def row_start(text: Text, place: Place, dialect: Dialect, is_end: bool) -> int |
     `is_end` says that the file ends where `text` does. None: the answer lies beyond `text`.
     """
     offset = place.offset
-    if not place.is_quoted and offset > 0 and _ends_row(text, offset - 1, dialect):
+    if not place.is_quoted and offset == 0:
+        return 0
+    if not place.is_quoted and _ends_row(text, offset - 1, dialect):
         return _after_line_end(text, offset - 1, is_end)
     return row_end(text, place, dialect, is_end)
 
@@ -244,8 +246,12 @@ def _is_escaped(text: Text, position: int, dialect: Dialect) -> bool:
 
 
 def _neutral_start(text: Text, origin: int, stop: int, dialect: Dialect) -> int | None:
-    """Find where to start reading without knowing the state: two plain bytes stand before it."""
+    """Find where to start reading without knowing the state: what stands before it is plain.
+
+    After a quote, another one might be the second of a pair; after an escape, no byte is itself.
+    """
+    needed = 2 if dialect.escape else 1
     for start in range(origin + 2, stop):
-        if text[start - 1] not in dialect.ambiguous and text[start - 2] not in dialect.ambiguous:
+        if dialect.ambiguous.isdisjoint(text[start - needed : start]):
             return start
     return None

@@ -17,7 +17,7 @@ from rdata.dataset.errors import CsvColumnsError
 from rdata.dataset.formats.csv.head import Head, read_head
 from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.parse import parse_rows
-from rdata.dataset.formats.csv.pieces import CsvRange, first_row
+from rdata.dataset.formats.csv.pieces import likely_place
 from rdata.dataset.formats.csv.reader import check_columns
 from rdata.dataset.formats.csv.rows import place_after, row_start
 from rdata.dataset.formats.csv.window import ByteWindow, as_utf8, open_text
@@ -105,8 +105,12 @@ def _sample(file: InputFile, spot_bytes: int, options: CsvOptions) -> Sample:
         spots = [_whole_rows(window, spot_bytes, options)]
     if options.is_splittable and compression_of(file.path) is None:
         spots += _later_spots(file, head, spot_bytes, options)
-    rows = b"".join(spot if spot.endswith((b"\n", b"\r")) else spot + b"\n" for spot in spots)
+    rows = b"".join(_ended(spot) for spot in spots if spot)
     return Sample(file, head.columns, rows)
+
+
+def _ended(rows: bytes) -> bytes:
+    return rows if rows.endswith((b"\n", b"\r")) else rows + b"\n"
 
 
 def _whole_rows(window: ByteWindow, size: int, options: CsvOptions) -> bytes:
@@ -126,16 +130,32 @@ def _whole_rows(window: ByteWindow, size: int, options: CsvOptions) -> bytes:
 
 
 def _later_spots(file: InputFile, head: Head, spot_bytes: int, options: CsvOptions) -> list[bytes]:
-    if file.size_bytes - head.rows_offset < 3 * spot_bytes:
+    if file.size_bytes - head.rows_offset < 4 * spot_bytes:
         return []
-    whole = CsvRange(file.path, 0, file.size_bytes, file.size_bytes)
-    spots = []
-    for offset in (file.size_bytes // 2, file.size_bytes - spot_bytes):
-        start = first_row(whole, offset, head, options)
-        end = first_row(whole, min(offset + spot_bytes, file.size_bytes), head, options)
-        text = read_bytes(file.path, start, end - start, options.storage_options)
-        spots.append(bytes(as_utf8(text, options)))
-    return spots
+    offsets = (file.size_bytes // 2, file.size_bytes - spot_bytes)
+    return [_spot(file, head, offset, spot_bytes, options) for offset in offsets]
+
+
+def _spot(file: InputFile, head: Head, offset: int, size: int, options: CsvOptions) -> bytes:
+    """Give whole rows within `size` bytes from `offset`; none where it is open what is in quotes.
+
+    A wrong guess would cost a wrong type at most, so this looks back only a little.
+    """
+    dialect = options.dialect_of(file.path)
+    lookback = min(size, offset - head.rows_offset)
+    origin = offset - lookback
+    text = read_bytes(file.path, origin, lookback + size, options.storage_options)
+    is_end = origin + len(text) >= file.size_bytes
+    place = likely_place(text, lookback, dialect, len(head.columns))
+    start = None if place is None else row_start(text, place, dialect, is_end)
+    if start is None:
+        return b""
+    rows = text[start:]
+    end: int | None = len(rows)
+    if not is_end:
+        middle = len(rows) * 3 // 4
+        end = row_start(rows, place_after(rows, middle, dialect), dialect, is_end=False)
+    return bytes(as_utf8(rows[: end or 0], options))
 
 
 # -- inference -------------------------------------------------------------------------------------

@@ -1,0 +1,209 @@
+"""Are the files found that a path argument means, and their bytes?"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from rdata.dataset.errors import InputFilesError, InputNotFoundError
+from rdata.dataset.formats.paths import (
+    InputFile,
+    compression_of,
+    expand_paths,
+    format_suffix,
+    open_content,
+    open_file,
+    read_bytes,
+)
+
+SUFFIXES = (".csv", ".tsv")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    names = ["b.csv", "a.csv.gz", "sub/c.tsv", "notes.txt", "_SUCCESS.csv", ".hidden.csv"]
+    for name in [*names, "_temporary/d.csv", ".git/e.csv", "sub/UPPER.CSV"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def names(files: tuple[InputFile, ...], below: Path) -> list[str]:
+    return [str(Path(file.path).relative_to(below)) for file in files]
+
+
+def test_a_file_a_path_and_a_file_url_are_the_same(folder: Path) -> None:
+    file = folder / "b.csv"
+    expected = (InputFile(str(file), size_bytes=5),)
+    assert expand_paths(str(file), SUFFIXES) == expected
+    assert expand_paths(file, SUFFIXES) == expected
+    assert expand_paths(f"file://{file}", SUFFIXES) == expected
+
+
+def test_a_relative_path_is_made_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert expand_paths("b.csv", SUFFIXES) == (InputFile(str(folder / "b.csv"), 5),)
+
+
+def test_a_folder_is_walked_without_hidden_files(folder: Path) -> None:
+    files = expand_paths(folder, SUFFIXES)
+    assert names(files, folder) == ["a.csv.gz", "b.csv", "sub/UPPER.CSV", "sub/c.tsv"]
+
+
+def test_a_list_keeps_its_order(folder: Path) -> None:
+    files = expand_paths([folder / "b.csv", str(folder / "a.csv.gz"), folder / "sub"], SUFFIXES)
+    assert names(files, folder) == ["b.csv", "a.csv.gz", "sub/UPPER.CSV", "sub/c.tsv"]
+
+
+def test_a_file_named_itself_may_have_any_suffix(folder: Path) -> None:
+    assert len(expand_paths(folder / "notes.txt", SUFFIXES)) == 1
+    assert len(expand_paths(folder / ".hidden.csv", SUFFIXES)) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.csv", ["_SUCCESS.csv", "b.csv"]),
+        ("[!_]*.csv*", ["a.csv.gz", "b.csv"]),
+        ("**/*.tsv", ["sub/c.tsv"]),
+        ("su?", ["sub/UPPER.CSV", "sub/c.tsv"]),
+        ("[ab].csv*", ["a.csv.gz", "b.csv"]),
+    ],
+)
+def test_a_glob_is_sorted(folder: Path, pattern: str, expected: list[str]) -> None:
+    assert names(expand_paths(str(folder / pattern), SUFFIXES), folder) == expected
+
+
+def test_a_name_with_brackets_is_no_glob_if_it_exists(tmp_path: Path) -> None:
+    (tmp_path / "part[1].csv").write_bytes(b"a\n")
+    assert len(expand_paths(tmp_path / "part[1].csv", SUFFIXES)) == 1
+
+
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(InputFilesError, match="list of paths is empty"):
+        expand_paths([], SUFFIXES)
+
+
+def test_a_missing_file_is_named_with_its_neighbour(folder: Path) -> None:
+    with pytest.raises(InputNotFoundError, match=r"bb\.csv: no such file.*did you mean b\.csv\?"):
+        expand_paths(folder / "bb.csv", SUFFIXES)
+    with pytest.raises(FileNotFoundError, match=r"folder .*nowhere does not exist either"):
+        expand_paths(folder / "nowhere" / "b.csv", SUFFIXES)
+
+
+def test_a_glob_without_match_is_named(folder: Path) -> None:
+    with pytest.raises(InputNotFoundError, match=r"no file matches .*\*\.parquet"):
+        expand_paths(str(folder / "*.parquet"), SUFFIXES)
+
+
+def test_a_folder_without_such_files_says_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(InputFilesError, match=r"holds no file ending in \.csv.*holds nothing"):
+        expand_paths(tmp_path, SUFFIXES)
+    (tmp_path / "data.parquet").write_bytes(b"")
+    with pytest.raises(InputFilesError, match=r"it holds data\.parquet"):
+        expand_paths(tmp_path, SUFFIXES)
+
+
+class TestUrls:
+    @pytest.fixture(autouse=True)
+    def store(self) -> None:
+        memory = fsspec.filesystem("memory")
+        memory.store.clear()
+        for name in ["/in/b.csv", "/in/a.csv", "/in/_c.csv", "/in/_tmp/d.csv", "/in/sub/e.tsv"]:
+            memory.pipe(name, name.encode())
+
+    def test_a_file(self) -> None:
+        files = expand_paths("memory://in/b.csv", SUFFIXES)
+        assert [file.size_bytes for file in files] == [9]
+        with open_file(files[0].path) as file:
+            assert file.read() == b"/in/b.csv"
+        assert read_bytes(files[0].path, 4, 3) == b"b.c"
+
+    def test_a_folder(self) -> None:
+        files = expand_paths("memory://in", SUFFIXES)
+        contents = [read_bytes(file.path, 0, 100) for file in files]
+        assert contents == [b"/in/a.csv", b"/in/b.csv", b"/in/sub/e.tsv"]
+
+    def test_a_glob(self) -> None:
+        files = expand_paths("memory://in/[ab].csv", SUFFIXES)
+        assert [read_bytes(file.path, 0, 100) for file in files] == [b"/in/a.csv", b"/in/b.csv"]
+
+    @pytest.mark.parametrize("url", ["memory://in/x.csv", "memory://in/*.parquet"])
+    def test_what_is_not_there(self, url: str) -> None:
+        with pytest.raises(InputNotFoundError, match=r"no (such )?file"):
+            expand_paths(url, SUFFIXES)
+
+    def test_a_folder_without_such_files(self) -> None:
+        with pytest.raises(InputFilesError, match=r"holds no file ending in \.parquet"):
+            expand_paths("memory://in", (".parquet",))
+
+    def test_an_unknown_protocol(self) -> None:
+        with pytest.raises(InputFilesError, match="fsspec cannot open such a URL"):
+            expand_paths("nosuch://in/a.csv", SUFFIXES)
+
+    def test_a_chain(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("inner.csv", "a\n1\n")
+        files = expand_paths(f"zip://inner.csv::file://{tmp_path}/a.zip", SUFFIXES)
+        assert [file.size_bytes for file in files] == [4]
+        with open_file(files[0].path) as file:
+            assert file.read() == b"a\n1\n"
+
+
+def test_suffixes_see_through_compression() -> None:
+    assert [format_suffix(name) for name in ("a.csv", "a.TSV.gz", "a.gz", "a")] == [
+        ".csv",
+        ".tsv",
+        "",
+        "",
+    ]
+    assert [compression_of(name) for name in ("a.csv", "a.csv.GZ", "b.zst")] == [
+        None,
+        "gzip",
+        "zstd",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst", ".lz4"])
+def test_content_is_decompressed_by_suffix(tmp_path: Path, suffix: str) -> None:
+    content = b"a,b\n" * 100_000
+    path = tmp_path / f"a.csv{suffix}"
+    write = {
+        "": lambda: path.write_bytes(content),
+        ".gz": lambda: path.write_bytes(gzip.compress(content)),
+        ".bz2": lambda: path.write_bytes(bz2.compress(content)),
+        ".xz": lambda: path.write_bytes(lzma.compress(content)),
+        ".zst": lambda: pa.output_stream(path, compression="zstd").write(content),
+        ".lz4": lambda: pa.output_stream(path, compression="lz4").write(content),
+    }
+    write[suffix]()
+    buffer = bytearray(len(content) + 1)
+    with open_content(str(path)) as file:
+        size = 0
+        while count := file.readinto(memoryview(buffer)[size:]):  # type: ignore[attr-defined]
+            size += count
+    assert bytes(buffer[:size]) == content
+
+
+def test_a_file_that_is_gone_when_opened(tmp_path: Path) -> None:
+    with pytest.raises(InputNotFoundError, match="no such file"):
+        open_file(str(tmp_path / "gone.csv"))
+
+
+def test_local_paths_do_not_load_fsspec(folder: Path) -> None:
+    program = (
+        "import sys; from rdata.dataset.formats.paths import *\n"
+        f"expand_paths([{str(folder)!r}, 'file://{folder}/b.csv'], ('.csv',))\n"
+        f"open_content({str(folder / 'b.csv')!r}).close()\n"
+        "assert not {'fsspec', 'pyarrow', 'numpy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

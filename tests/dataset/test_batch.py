@@ -1,0 +1,178 @@
+"""Do types and nulls survive the way into a batch and back out?"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rdata.dataset.batch import resolve_format, restore_types, to_batch, to_block
+from rdata.errors import DataError, OptionError
+
+FORMATS = ("numpy", "pandas", "pyarrow")
+INT64 = st.integers(-(2**63), 2**63 - 1)
+
+
+def round_trip(block: pa.Table, batch_format: Any) -> pa.Table:
+    return restore_types(to_block(to_batch(block, batch_format), "test"), block.schema)
+
+
+def column_of(type: pa.DataType, values: st.SearchStrategy[Any]) -> st.SearchStrategy[pa.Array]:
+    return st.lists(st.none() | values, max_size=6).map(lambda given: pa.array(given, type))
+
+
+columns = st.one_of(
+    column_of(pa.int64(), INT64),
+    column_of(pa.int8(), st.integers(-128, 127)),
+    column_of(pa.uint64(), st.integers(0, 2**64 - 1)),
+    column_of(pa.bool_(), st.booleans()),
+    column_of(pa.float64(), st.floats(allow_nan=False)),
+    column_of(pa.float32(), st.floats(width=32, allow_nan=False)),
+    column_of(pa.string(), st.text()),
+    column_of(pa.large_string(), st.text()),
+    column_of(pa.binary(), st.binary()),
+    column_of(pa.date32(), st.dates()),
+    column_of(pa.timestamp("us"), st.datetimes(min_value=datetime.datetime(1700, 1, 1))),
+    column_of(
+        pa.timestamp("us", "UTC"),
+        st.datetimes(
+            min_value=datetime.datetime(1700, 1, 1), timezones=st.just(datetime.timezone.utc)
+        ),
+    ),
+    column_of(pa.duration("s"), st.timedeltas().map(lambda d: datetime.timedelta(days=d.days))),
+    column_of(pa.decimal128(12, 2), st.decimals(-(10**6), 10**6, places=2)),
+    column_of(pa.list_(pa.int64()), st.lists(INT64, max_size=3)),
+    column_of(pa.struct([("k", pa.string())]), st.fixed_dictionaries({"k": st.text()})),
+    column_of(pa.dictionary(pa.int32(), pa.string()), st.sampled_from(["a", "b"])),
+)
+
+
+@pytest.mark.parametrize("batch_format", FORMATS)
+@given(column=columns, num_chunks=st.integers(1, 2))
+def test_a_round_trip_keeps_types_values_and_nulls(
+    batch_format: str, column: pa.Array, num_chunks: int
+) -> None:
+    half = len(column) // 2
+    chunks = [column] if num_chunks == 1 else [column[:half], column[half:]]
+    block = pa.table({"c": pa.chunked_array(chunks, column.type)})
+    result = round_trip(block, batch_format)
+    assert result.schema == block.schema
+    assert result.to_pylist() == block.to_pylist()
+
+
+def test_integers_with_nulls_stay_integers_for_user_code() -> None:
+    big = 2**53 + 1
+    block = pa.table({"i": [big, None], "b": [True, None], "f": [1.5, None]})
+    numpy = to_batch(block, "numpy")
+    assert numpy["i"].dtype == np.int64
+    assert (numpy["i"] + 1)[0] == big + 1
+    assert numpy["i"].mask.tolist() == [False, True]
+    assert np.isnan(numpy["f"][1])
+    frame = to_batch(block, "pandas")
+    assert [str(dtype) for dtype in frame.dtypes] == ["Int64", "boolean", "float64"]
+    assert list(frame.columns) == ["i", "b", "f"]
+    assert frame["i"][0] == big
+
+
+def test_without_nulls_pandas_gets_its_usual_dtypes() -> None:
+    frame = to_batch(pa.table({"i": [1], "f": [0.5], "s": ["x"]}), "pandas")
+    assert frame["i"].dtype == np.int64
+    assert frame["f"].dtype == np.float64
+    assert frame["s"].dtype == pd.Series(["x"]).dtype
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2])
+def test_batches_may_be_changed_in_place_and_blocks_do_not_change(num_chunks: int) -> None:
+    values = pa.chunked_array([[1, 2, 3]] * num_chunks)
+    block = pa.table({"i": values, "f": values.cast(pa.float64()), "s": ["x"] * len(values)})
+    before = block.to_pylist()
+    arrays = to_batch(block, "numpy")
+    arrays["i"] += 1
+    arrays["f"][0] = -1
+    frame = to_batch(block, "pandas")
+    frame.loc[0, "i"] = 9
+    frame.loc[frame["i"] > 1, "f"] = 0
+    frame["i"] *= 2
+    assert block.to_pylist() == before
+
+
+def test_wide_tables_convert() -> None:
+    block = pa.table({f"c{i}": [i, None if i % 7 else i] for i in range(2000)})
+    for batch_format in FORMATS:
+        assert round_trip(block, batch_format).schema == block.schema
+
+
+def test_nan_is_a_null_in_numpy_and_pandas_and_itself_in_arrow() -> None:
+    values = np.array([1.0, np.nan])
+    assert to_block({"a": values}, "test").column("a").null_count == 1
+    assert to_block(pd.DataFrame({"a": values}), "test").column("a").null_count == 1
+    assert to_block(pa.table({"a": pa.array(values)}), "test").column("a").null_count == 0
+
+
+def test_arrays_of_more_dimensions_are_tensors() -> None:
+    images = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    block = to_block({"image": images, "turned": images.transpose(0, 2, 1)}, "test")
+    back = to_batch(block, "numpy")
+    np.testing.assert_array_equal(back["image"], images)
+    np.testing.assert_array_equal(back["turned"], images.transpose(0, 2, 1))
+    np.testing.assert_array_equal(to_batch(block.slice(1, 2), "numpy")["image"], images[1:3])
+
+
+def test_restoring_leaves_alone_what_the_function_changed() -> None:
+    given_schema = pa.schema([("a", pa.int64()), ("d", pa.decimal128(3, 1)), ("n", pa.date32())])
+    result = pa.table(
+        {
+            "a": [0.5],
+            "d": pa.array([decimal.Decimal("12345.67")]),
+            "n": pa.nulls(1),
+        }
+    )
+    restored = restore_types(result, given_schema)
+    assert restored.schema.types == [pa.float64(), pa.decimal128(7, 2), pa.date32()]
+
+
+def test_columns_may_be_lists_series_and_arrow_arrays() -> None:
+    batch = {"l": [1, 2], "s": pd.Series(["a", "b"]), "a": pa.array([0.5, None])}
+    block = to_block(batch, "test")
+    assert block.num_rows == 2
+    assert block.column("a").null_count == 1
+
+
+def test_a_frame_that_mixes_numbers_of_numpy_and_python_converts() -> None:
+    frame = pd.DataFrame({"a": pd.Series([np.int64(1), 2, None], dtype=object)})
+    assert to_block(frame, "test").column("a").to_pylist() == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (None, r"here returned None \(is a return missing\?\)"),
+        (3, "here returned a value of type builtins.int; a batch is a dict"),
+        ([{"a": 1}], r"a list of rows \(flat_map takes"),
+        ({"a": [1, 2], "b": [1]}, r"columns have different lengths \('a': 2, 'b': 1\)"),
+        ({"a": 1}, "column 'a' is a single int, not an array or list"),
+        ({"a": "text"}, "column 'a' is a single str"),
+        ({1: [1]}, "column name 1 is not text"),
+        ({"a": [1], "b": [{}, "x"]}, "column 'b' cannot become an Arrow column"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
+        (pd.DataFrame({0: [1]}), "column name 0 is not text"),
+        (pd.DataFrame({"ok": [1, 2], "bad": [1, "x"]}), "column 'bad' cannot become"),
+        (pd.DataFrame({"bad": [object()]}), "column 'bad' cannot become"),
+    ],
+)
+def test_what_is_no_batch_is_refused_by_name(batch: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        to_block(batch, "here")
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(OptionError, match="batch_format='polars' is unknown"):
+        resolve_format("polars")
+    assert resolve_format("default", "pandas") == "pandas"
