@@ -40,7 +40,7 @@ class Settings:
             name = f"RDATA_{setting.name.upper()}"
             if name not in environ:
                 continue
-            kind = type(setting.default)
+            kind: type[int] | type[float] = int if isinstance(setting.default, int) else float
             try:
                 changed[setting.name] = kind(environ[name])
             except ValueError:

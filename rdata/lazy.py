@@ -29,6 +29,8 @@ def is_loaded(name: str) -> bool:
 
 
 if TYPE_CHECKING:
+    import asyncio
+
     import fsspec as fsspec
     import numpy as np
     import pandas as pd
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
     from tqdm import auto as tqdm_auto
 else:
+    asyncio = LazyModule("asyncio")
     fsspec = LazyModule("fsspec")
     np = LazyModule("numpy")
     pa = LazyModule("pyarrow")
@@ -47,4 +50,16 @@ else:
     pq = LazyModule("pyarrow.parquet")
     tqdm_auto = LazyModule("tqdm.auto")
 
-__all__ = ["LazyModule", "fsspec", "is_loaded", "np", "pa", "pa_csv", "pc", "pd", "pq", "tqdm_auto"]
+__all__ = [
+    "LazyModule",
+    "asyncio",
+    "fsspec",
+    "is_loaded",
+    "np",
+    "pa",
+    "pa_csv",
+    "pc",
+    "pd",
+    "pq",
+    "tqdm_auto",
+]

@@ -1,4 +1,4 @@
-"""What does a node do? One process for each: it leases workers, keeps the store, and knows who lives.
+"""What does a node do? Its one agent leases workers, keeps the store, and knows who lives.
 
     driver, worker ──messages──► agent ──► LeaseScheduler   decides who gets which worker
                                        ──► StoreService     shared memory
@@ -80,7 +80,11 @@ class Agent:
         self._head = Head()
         settings = spec.settings
         self._scheduler = LeaseScheduler(
-            spec.resources, settings.warn_waiting_s, settings.worker_idle_s, ids.new_process_id, self._name_of
+            spec.resources,
+            settings.warn_waiting_s,
+            settings.worker_idle_s,
+            ids.new_process_id,
+            self._name_of,
         )
         idle_bytes = int(spec.store_bytes * settings.idle_segment_fraction)
         account = StoreAccount(spec.store_bytes, idle_bytes, settings.idle_segment_s)
@@ -260,9 +264,7 @@ class Agent:
     # ------------------------------------------------------------ messages: leases
 
     def _on_want(self, process: _Process, want: m.Want) -> None:
-        demand = Demand(
-            want.key, want.resources, want.count, want.depth, want.held, want.dedicated
-        )
+        demand = Demand(want.key, want.resources, want.count, want.depth, want.held, want.dedicated)
         self._act(self._scheduler.demand(process.id, process.job, demand, time.monotonic()))
 
     def _on_return_lease(self, process: _Process, message: m.ReturnLease) -> None:
@@ -295,7 +297,8 @@ class Agent:
                     self._start_worker(worker, job)
                 case leases.Grant(requester, key, lease, worker, resources):
                     address = self._processes[worker].address
-                    self._send_to(requester, m.Granted(key, lease, worker, address, dict(resources)))
+                    granted = m.Granted(key, lease, worker, address, dict(resources))
+                    self._send_to(requester, granted)
                 case leases.Reclaim(requester, lease, only_if_idle):
                     self._send_to(requester, m.Reclaim(lease, only_if_idle))
                 case leases.Infeasible(requester, key, message):

@@ -75,9 +75,7 @@ def launch_node(
     if "error" in answer:
         process.wait()
         raise NodeStartError(answer["error"])
-    return LaunchedNode(
-        process, answer["address"], answer["node_id"], answer["session_dir"], token
-    )
+    return LaunchedNode(process, answer["address"], answer["node_id"], answer["session_dir"], token)
 
 
 def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, str]:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from rdata.core.messages import Attach, Register, control_decoder
 from rdata.core.wire.auth import RefusedError, ServerHandshake
 from rdata.core.wire.loop import Loop, Timer
-from rdata.core.messages import Attach, Register, control_decoder
 
 _MAX_UNPROVEN = 128  # more at once: the newest are closed; each may cost a descriptor only
 _PROOF_TIMEOUT_S = 10.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
+
+from rdata.lazy import asyncio
 
 if TYPE_CHECKING:
     from rdata.core.runtime.seam import Runtime
@@ -100,7 +101,11 @@ class ObjectRefGenerator:
     async def __anext__(self) -> ObjectRef:
         loop = asyncio.get_running_loop()
         is_available = asyncio.Event()
-        self._runtime.on_ready(self, lambda: loop.call_soon_threadsafe(is_available.set))
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(is_available.set)
+
+        self._runtime.on_ready(self, tell)
         await is_available.wait()
         ref = self._runtime.next_item(self, 0)
         if ref is None:

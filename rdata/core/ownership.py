@@ -218,9 +218,7 @@ class Ownership:
         del self._borrowed[object_id]
         self._settle(borrowed)
         version = self._next_version()
-        self.commands.append(
-            SendRelease(borrowed.owner, object_id, version, borrowed.is_reported)
-        )
+        self.commands.append(SendRelease(borrowed.owner, object_id, version, borrowed.is_reported))
 
     def _settle(self, borrowed: _Borrowed) -> None:
         tickets, borrowed.tickets = borrowed.tickets, []

@@ -10,9 +10,6 @@ than the next look of the I/O thread.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import os
 import signal
 import socket
@@ -21,23 +18,23 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rdata.config import Settings
 from rdata.core import ids, serialize
 from rdata.core import messages as m
 from rdata.core import runtime as runtimes
-from rdata.core.object_ref import ObjectRef
 from rdata.core.returns import split_returns, streamed_items
 from rdata.core.runtime.cluster import ClusterRuntime
-from rdata.core.runtime.peers import process_of
 from rdata.core.runtime.seam import RuntimeContext
-from rdata.core.wire.connection import encode_frame
-from rdata.errors import RdataError, SerializationError, TaskCancelledError
+from rdata.errors import RdataError, TaskCancelledError
 
 _FLUSH_AFTER_S = 0.001  # replies of short tasks wait so long for company
 _MAX_BATCH_BYTES = 256 * 1024
+
+
+_END = object()
 
 
 class _Call:
@@ -63,6 +60,7 @@ class Worker:
         self._wakeup = threading.Semaphore(0)
         self._running: _Call | None = None
         self._is_blocked = False
+        self._is_in_user_code = False
         self._functions: dict[bytes, Any] = {}
         self._blobs: dict[bytes, m.FunctionBlob] = {}
         self._actor: Any = None
@@ -107,9 +105,7 @@ class Worker:
                 return False
         return True
 
-    def _pushed(
-        self, process: bytes, tasks: list[m.Task], functions: list[m.FunctionBlob]
-    ) -> None:
+    def _pushed(self, process: bytes, tasks: list[m.Task], functions: list[m.FunctionBlob]) -> None:
         for blob in functions:
             self._blobs[blob.id] = blob
         self._queue.extend(_Call(process, task) for task in tasks)
@@ -191,6 +187,11 @@ class Worker:
             self._is_blocked = False
         self._runtime.agent.send(m.Unblocked())
 
+    def may_interrupt(self) -> bool:
+        """See Host: only the code of a task that is cancelled."""
+        running = self._running
+        return self._is_in_user_code and running is not None and running.is_cancelled
+
     def context(self) -> RuntimeContext:
         """See Host."""
         running = self._running
@@ -211,10 +212,7 @@ class Worker:
     def run(self) -> None:
         """Run tasks until the actor that lives here has ended."""
         while True:
-            try:
-                self._run_queue()
-            except KeyboardInterrupt:  # a cancel that came too late
-                continue
+            self._run_queue()
             with self._runtime.lock:
                 if self._queue:
                     continue
@@ -271,14 +269,12 @@ class Worker:
         except BaseException as error:
             return [self._encode_error(call, error)], True
 
-    def _run_generator(
-        self, call: _Call, adopted: list[bytes]
-    ) -> tuple[list[m.Value], int, bool]:
+    def _run_generator(self, call: _Call, adopted: list[bytes]) -> tuple[list[m.Value], int, bool]:
         message = call.message
         index = 0
         try:
             items = streamed_items(self._invoke(call, adopted), message.name)
-            for item in items:
+            while (item := self._call(next, items, _END)) is not _END:
                 if index >= message.num_delivered:
                     self._await_consumer(call, index)
                     if call.is_stopped:
@@ -327,15 +323,23 @@ class Worker:
         if message.method:
             if self._actor is None:
                 raise RdataError(f"there is no actor in process {os.getpid()}")
-            return getattr(self._actor, message.method)(*args, **kwargs)
+            return self._call(getattr(self._actor, message.method), *args, **kwargs)
         function = self._function(message.function, adopted)
         if not message.actor:
-            return function(*args, **kwargs)
+            return self._call(function, *args, **kwargs)
         self._actor_id = message.actor
         self._actor_class, self._actor_name = function.__name__, message.actor_name
-        self._actor = function(*args, **kwargs)
+        self._actor = self._call(function, *args, **kwargs)
         self._runtime.agent.send(m.ActorStarted(message.actor, ""))
         return None
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run user code; a cancel interrupts this and nothing else."""
+        self._is_in_user_code = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._is_in_user_code = False
 
     def _arguments(
         self, message: m.Task, adopted: list[bytes]
@@ -395,7 +399,9 @@ class Worker:
         if isinstance(error, SystemExit):
             self._exit(error)
         kind = "actor method" if message.method else "task"
-        origin = f"{kind} {self._name(message)} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
+        origin = (
+            f"{kind} {self._name(message)} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
+        )
         data = serialize.dump_error(error, origin)
         if message.actor:
             text = "".join(traceback.format_exception_only(error)).strip()
@@ -450,6 +456,7 @@ def main(control: socket.socket, process_id: bytes) -> None:
     worker = Worker(runtime)
     runtime.host = worker
     runtimes.install(runtime)
+    runtime.interrupts.guard()
     runtime.start(control)
     worker.run()
     sys.stdout.flush()
@@ -473,6 +480,3 @@ def _read_exactly(sock: socket.socket, size: int) -> bytes:
             os._exit(1)  # the agent is gone
         data += received
     return data
-
-
-__all__ = ["Worker", "main"]

@@ -13,6 +13,7 @@ private copies: they may be changed in place.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -65,6 +66,8 @@ def _numpy_column(column: Any) -> Any:
         if isinstance(joined, pa.ChunkedArray):  # no chunk at all, or too many bytes for one
             joined = pa.concat_arrays(joined.chunks) if joined.num_chunks else _no_tensors(column)
         return joined.to_numpy_ndarray()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)  # of a slice, to_numpy loses the nulls
     if column.null_count and _loses_type_with_nulls(column.type):
         fill = False if pa.types.is_boolean(column.type) else 0
         return np.ma.MaskedArray(
@@ -191,7 +194,10 @@ def _block_of_frame(frame: pd.DataFrame, origin: str) -> pa.Table:
         return rows_only(len(frame))
     _check_names(list(frame.columns), origin)
     try:
-        table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
+        with warnings.catch_warnings():
+            # pyarrow's own use of pandas, of zoned timestamps for one, which users cannot change
+            warnings.simplefilter("ignore", DeprecationWarning)
+            table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         # Column by column says which one, and mends what mixes numpy's and Python's numbers.
         columns = {name: column_of(frame[name], name, origin) for name in frame.columns}

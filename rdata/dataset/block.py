@@ -43,6 +43,12 @@ def plain(table: pa.Table) -> pa.Table:
     return table if table.schema.metadata is None else table.replace_schema_metadata(None)
 
 
+def no_rows(schema: pa.Schema) -> pa.Table:
+    """A block of these columns and no row."""
+    columns = [pa.nulls(0, field.type) for field in schema]  # pa.array([]) would import pandas
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
 def rows_only(num_rows: int) -> pa.Table:
     """A block of `num_rows` rows and no column."""
     return pa.table({"_": pa.nulls(num_rows)}).select([])

@@ -66,7 +66,7 @@ def from_pandas(
     >>> rdata.from_pandas(pd.DataFrame({"a": [1, 2]})).sum("a")
     3
     """
-    frames = [dfs] if isinstance(dfs, pd.DataFrame) else list(dfs)
+    frames = list(dfs) if isinstance(dfs, (list, tuple)) else [dfs]
     for frame in frames:
         if not isinstance(frame, pd.DataFrame):
             raise OptionError(f"from_pandas takes DataFrames, not {type(frame).__name__}")
@@ -84,7 +84,7 @@ def from_arrow(
     >>> rdata.from_arrow(pa.table({"a": [1, 2]})).max("a")
     2
     """
-    given = [tables] if isinstance(tables, pa.Table) else list(tables)
+    given = list(tables) if isinstance(tables, (list, tuple)) else [tables]
     for table in given:
         if not isinstance(table, pa.Table):
             raise OptionError(f"from_arrow takes pyarrow Tables, not {type(table).__name__}")

@@ -82,9 +82,10 @@ def _projected(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
             columns = (name for aggregate in sink.aggregates for name in aggregate.columns)
             return _through(operator, input, frozenset(columns))
         case SelectColumns(input, columns):
-            kept = tuple(name for name in columns if needed is None or name in needed)
-            projected, notes = _projected(input, frozenset(kept))
-            return SelectColumns(projected, kept), notes
+            if needed is not None and input.static_schema() is not None:
+                columns = tuple(name for name in columns if name in needed)
+            projected, notes = _projected(input, frozenset(columns))
+            return SelectColumns(projected, columns), notes
         case DropColumns():
             return _without_drop(operator, needed)
         case RenameColumns():
@@ -132,11 +133,11 @@ def _through(
 
 
 def _without_drop(drop: DropColumns, needed: frozenset[str] | None) -> Rewritten:
-    if needed is not None:
-        return _projected(drop.input, needed)  # which names none of the dropped: it was checked
     schema = drop.input.static_schema()
-    if schema is None:
+    if schema is None:  # whether the columns are there is seen only when it runs
         return _through(drop, drop.input, None)
+    if needed is not None:
+        return _projected(drop.input, needed)
     kept = tuple(name for name in schema.names if name not in drop.columns)
     return _projected(SelectColumns(drop.input, kept), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pyarrow.csv as pa_csv
 import pytest
 
 import rdata
+
+# The first read from a main thread makes Arrow's pipe for Ctrl-C, which stays open for the life of
+# the process; made here, no test is blamed for it.
+pa_csv.read_csv(io.BytesIO(b"a\n1\n"))
 
 
 @pytest.fixture(scope="module")

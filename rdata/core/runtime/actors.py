@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from rdata.core import messages as m
 from rdata.core import ids, serialize
+from rdata.core import messages as m
 from rdata.core.runtime.agent_link import AgentLink
 from rdata.core.runtime.calls import PendingTask
 from rdata.core.runtime.objects import ObjectTable
@@ -238,8 +238,8 @@ class ActorTable:
         """Somebody in this process wants the actor to end now."""
         reason = "it was ended by rdata.kill()"
         self._agent.send(m.KillActor(ids.task_of(object_id), reason))
-        actor = self._actors.get(object_id)
-        if actor is not None and not actor.worker:
+        actor = self._actors.setdefault(object_id, _Actor(object_id, ""))
+        if actor.death is None:  # for this process, from now on; no call may slip through
             self._end(actor, self._died(actor, reason))
 
     def cancel(self, task_id: bytes) -> bool:

@@ -42,11 +42,11 @@ class Waiter:
 class AgentLink:
     """Requests to the agent, each matched with its answer by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.RLock) -> None:
         self._connection: Connection | None = None
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[Waiter, list[Any]]] = {}
-        self._lock = threading.Lock()
+        self._lock = lock
         self.failure: NodeDiedError | None = None
 
     def attach(self, connection: Connection) -> None:
@@ -56,7 +56,8 @@ class AgentLink:
     def send(self, message: Control, fds: Sequence[int] = ()) -> None:
         """Tell the agent; never blocks."""
         assert self._connection is not None
-        self._connection.send(message, fds)
+        with self._lock:
+            self._connection.send(message, fds)
 
     def ask(self, make: Callable[[int], Control], timeout_s: float | None = None) -> Any:
         """Send `make(number)` and wait for the answer of that number.

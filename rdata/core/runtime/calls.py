@@ -97,7 +97,9 @@ class CallEncoder:
         try:
             value = serialize.dumps(function.target)
         except SerializationError as error:
-            raise SerializationError(f"{function.name} cannot be sent to a worker: {error}") from error
+            raise SerializationError(
+                f"{function.name} cannot be sent to a worker: {error}"
+            ) from error
         captured = tuple(value.refs)
         data = value.to_bytes()
         function_id = hashlib.blake2b(data, digest_size=16).digest()

@@ -16,7 +16,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.runtime.actors import ActorTable
 from rdata.core.runtime.agent_link import AgentLink, Waiter
 from rdata.core.runtime.calls import CallEncoder, PendingTask
+from rdata.core.runtime.interrupts import Interrupts
 from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Peers
 from rdata.core.runtime.seam import RuntimeContext, Waitable
@@ -69,6 +69,10 @@ class Host(Protocol):
 
     def unblocked(self) -> None:
         """It goes on."""
+        ...
+
+    def may_interrupt(self) -> bool:
+        """Whether a SIGINT may interrupt the main thread now."""
         ...
 
     def context(self) -> RuntimeContext:
@@ -111,7 +115,8 @@ class ClusterRuntime:
         self.dropped_streams: deque[bytes] = self._finalised_streams
         self.host: Host | None = None
         self.loop = Loop()
-        self.agent = AgentLink()
+        self.interrupts = Interrupts(self.lock, self._may_interrupt)
+        self.agent = AgentLink(self.lock)
         self.store = StoreClient(self.agent)
         self.peers = Peers(
             process_id,
@@ -174,6 +179,7 @@ class ClusterRuntime:
                 self.agent.ask(m.Leave, self.settings.connect_timeout_s)
             except (NodeDiedError, GetTimeoutError):
                 pass
+        self.interrupts.restore()
         self._fail(NodeDiedError("rdata.shutdown() was called in this process"))
         self.loop.call_soon(self._close_connections)
         self.loop.stop()
@@ -200,10 +206,14 @@ class ClusterRuntime:
     # ------------------------------------------------------------ the seam: tasks and actors
 
     def submit(
-        self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+        self,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
     ) -> list[ObjectRef] | ObjectRefGenerator:
         """See Runtime."""
-        self._check_alive()
+        self._begin()
         registration = self._encoder.register(function)
         depth = self.host.depth + 1 if self.host is not None else 0
         task = self._pending(
@@ -226,7 +236,9 @@ class ClusterRuntime:
             self._hold(task, registration.captured)
             self.tasks.add(task)
             self._schedule_tick()
-            return self._results(task)
+            results = self._results(task)
+        self.interrupts.check()
+        return results
 
     def create_actor(
         self,
@@ -237,7 +249,7 @@ class ClusterRuntime:
         interface: ActorInterface,
     ) -> ObjectRef:
         """See Runtime."""
-        self._check_alive()
+        self._begin()
         registration = self._encoder.register(cls)
         if options.get_if_exists and options.name:
             with contextlib.suppress(ValueError):  # there is none yet
@@ -291,7 +303,7 @@ class ClusterRuntime:
         options: MethodOptions,
     ) -> list[ObjectRef] | ObjectRefGenerator:
         """See Runtime."""
-        self._check_alive()
+        self._begin()
         call = self._pending(
             b"",
             options.name or method,
@@ -307,7 +319,9 @@ class ClusterRuntime:
             self.objects.hold(actor.id, actor.owner)
             self._hold(call, ())
             self.actors.call(actor.id, call)
-            return self._results(call)
+            results = self._results(call)
+        self.interrupts.check()
+        return results
 
     def find_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef, ActorInterface]:
         """See Runtime."""
@@ -336,7 +350,7 @@ class ClusterRuntime:
 
     def put(self, value: Any) -> ObjectRef:
         """See Runtime."""
-        self._check_alive()
+        self._begin()
         return self._put_serialized(serialize.dumps(value))
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
@@ -483,9 +497,7 @@ class ClusterRuntime:
             owner=self.address,
         )
         if num_returns == "streaming":
-            message.backpressure = (
-                backpressure or self.settings.generator_backpressure_num_objects
-            )
+            message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
         if stored is not None:
             message.stored_args = stored.id
         task = PendingTask(message, None)
@@ -530,6 +542,7 @@ class ClusterRuntime:
                     waiter.count -= 1
             waiter.happened()
             is_ready = waiter.count == 0
+        self.interrupts.check()
         if not is_ready and not self._sleep(waiter, timeout):
             num_missing = waiter.count
             with self.lock:
@@ -574,9 +587,11 @@ class ClusterRuntime:
 
     def _sleep(self, waiter: Waiter, timeout: float | None) -> bool:
         """Wait; False when the time is over. Raises NodeDiedError when the node has ended."""
+        self.interrupts.guard()
         with self.lock:
             self._check_alive()
             self._waiters.add(waiter)
+        self.interrupts.check()
         is_blocked = timeout != 0 and self.host is not None and self.host.blocking()
         try:
             is_done = waiter.sleep(timeout)
@@ -588,9 +603,18 @@ class ClusterRuntime:
         self._check_alive()
         return is_done
 
+    def _begin(self) -> None:
+        """At the start of each call of the seam that changes tables."""
+        if self.tasks.is_idle():  # asking who handles SIGINT takes as long as half a submission
+            self.interrupts.guard()
+        self._check_alive()
+
     def _check_alive(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def _may_interrupt(self) -> bool:
+        return self.host is None or self.host.may_interrupt()
 
     def _drain(self) -> None:
         released, streams = self.released, self.dropped_streams

@@ -122,9 +122,7 @@ class Peers:
         return connection
 
     def _connect(self, sock: socket.socket, handshake: ClientHandshake | None) -> Connection:
-        return Connection(
-            sock, self._loop, direct_decoder, self._received, self._closed, handshake
-        )
+        return Connection(sock, self._loop, direct_decoder, self._received, self._closed, handshake)
 
     def _received(self, connection: Connection, messages: list[Any]) -> None:
         process = self._processes[connection]
@@ -137,5 +135,3 @@ class Peers:
         process = self._processes.pop(connection, None)
         if process is not None and self._connections.get(process) is connection:
             del self._connections[process]
-
-

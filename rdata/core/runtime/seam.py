@@ -41,7 +41,11 @@ class Runtime(Protocol):
     """Task ids of generators that were finalised."""
 
     def submit(
-        self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+        self,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
     ) -> list[ObjectRef] | ObjectRefGenerator:
         """Run the function somewhere: `num_returns` references, or a generator of them.
 

@@ -31,9 +31,7 @@ class StoreClient:
     def write(self, object_id: bytes, value: Serialized) -> None:
         """Store the value. Blocks while there is no room; raises ObjectStoreFullError."""
         self.flush()
-        created: Created = self._agent.ask(
-            lambda request: Create(request, object_id, value.size)
-        )
+        created: Created = self._agent.ask(lambda request: Create(request, object_id, value.size))
         segment = self._writable_segment(created)
         try:
             segment.write(created.offset, value.parts(), is_resident=created.is_resident)

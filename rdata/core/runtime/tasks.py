@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rdata.config import Settings
-from rdata.core import messages as m
 from rdata.core import ids, serialize
+from rdata.core import messages as m
 from rdata.core.runtime.agent_link import AgentLink
 from rdata.core.runtime.calls import PendingTask
 from rdata.core.runtime.objects import ObjectTable
@@ -95,6 +95,10 @@ class TaskTable:
         self._submitter.granted(self._keys[grant.key], grant.lease, time.monotonic())
         self._act()
 
+    def is_idle(self) -> bool:
+        """Whether no task is unfinished."""
+        return not self._tasks
+
     def owns_key(self, key: int) -> bool:
         """Whether the agent's `key` is one of these pools."""
         return key in self._keys
@@ -173,7 +177,7 @@ class TaskTable:
             if task.id not in self._tasks:
                 continue
             if task.is_cancelled:
-                self.fail(task, TaskCancelledError(f"task {task.message.name} was cancelled"))
+                self.fail(task, _cancelled(task))
             elif position == 0 and task.retries_left == 0:
                 self.fail(task, WorkerCrashedError(crash_text(task, reason)))
             else:
@@ -186,6 +190,11 @@ class TaskTable:
         """A worker gives tasks back unstarted."""
         lease = self._lease_of.get(worker)
         if lease is not None:
+            for task_id in message.tasks:
+                task = self._tasks.get(task_id)
+                if task is not None and task.is_cancelled:
+                    self._submitter.forget(lease, task_id)
+                    self.fail(task, _cancelled(task))
             self._submitter.taken_back(lease, message.tasks, message.is_blocked, time.monotonic())
             self._act()
 
@@ -195,11 +204,10 @@ class TaskTable:
         if task is None:
             return
         task.is_cancelled = True
-        error = TaskCancelledError(f"task {task.message.name} was cancelled")
         lease = self._submitter.lease_of(task_id)
         if lease is None:
             self._submitter.cancel(task.pool, task_id)
-            self.fail(task, error)
+            self.fail(task, _cancelled(task))
             return
         worker, address = self._workers[lease]
         task.retries_left = 0
@@ -237,7 +245,7 @@ class TaskTable:
 
     def _end_stream(self, worker: bytes, task: PendingTask, reply: m.Reply) -> None:
         stream = self.streams[task.id]
-        if reply.num_items != stream.num_arrived:
+        if not reply.values and reply.num_items != stream.num_arrived:
             text = (
                 f"task {task.message.name} ran again and yielded {reply.num_items} items, where "
                 f"it had yielded at least {stream.num_arrived} before"
@@ -389,3 +397,5 @@ def crash_text(task: PendingTask, reason: str) -> str:
     )
 
 
+def _cancelled(task: PendingTask) -> TaskCancelledError:
+    return TaskCancelledError(f"task {task.message.name} was cancelled")

@@ -2,7 +2,9 @@
 
 Deeper ones first (the children of tasks that are blocked), the newest first among them: so a tree
 of tasks is worked off branch by branch. Then the roots: first come, first served, and a requester
-that was served goes behind the others.
+that was served goes behind the others, as does each of its demands behind its others. Ahead of all
+are the overdue, whose requesters have waited for long and have nothing: none starves, whatever
+endless work others have.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from rdata.core.scheduling.resources import Units
 
 Order = tuple[int, int, int]
 """Less is sooner. No two demands have the same."""
+OVERDUE = -(2**62)
+"""The order of an overdue demand begins with this, of a root with 0."""
 Shape = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]
 """What is needed, what is held: demands of one shape fit, or do not, alike."""
 Place = tuple[bytes, Shape]
@@ -125,8 +129,8 @@ class DemandQueue:
         )
         if earlier is not None:
             self.drop(earlier)
-            if turn is not None and demand.depth <= 0:
-                self._turns[requester] = turn
+        if demand.depth <= 0:
+            self._turns[requester] = waiting.number if turn is None else turn
         self._by_requester.setdefault(requester, {})[demand.key] = waiting
         self._enqueue(waiting)
 
@@ -136,14 +140,21 @@ class DemandQueue:
         waiting.since, waiting.is_overdue = now, False
         if waiting.count == 0:
             self.drop(waiting)
-        if waiting.depth > 0 or waiting.requester not in self._turns:
-            return
-        roots = [w for w in self._by_requester[waiting.requester].values() if w.depth <= 0]
-        for root in roots:
-            self._dequeue(root)
-        self._turns[waiting.requester] = next(self._numbers)
-        for root in roots:
-            self._enqueue(root)
+        moved = [waiting] if waiting.count else []
+        if waiting.depth <= 0 and waiting.requester in self._turns:
+            demands = self._by_requester[waiting.requester].values()
+            moved = [other for other in demands if other.depth <= 0]
+            self._turns[waiting.requester] = next(self._numbers)
+            waiting.number = next(self._numbers)
+        for other in moved:
+            self._dequeue(other)
+            self._enqueue(other)
+
+    def set_overdue(self, waiting: Waiting) -> None:
+        """Put the demand ahead, until it is served."""
+        self._dequeue(waiting)
+        waiting.is_overdue = True
+        self._enqueue(waiting)
 
     def drop(self, waiting: Waiting) -> None:
         """Forget the demand."""
@@ -166,11 +177,12 @@ class DemandQueue:
             self.drop(waiting)
 
     def _enqueue(self, waiting: Waiting) -> None:
-        if waiting.depth > 0:
+        if waiting.is_overdue:
+            waiting.order = (OVERDUE, waiting.number, 0)
+        elif waiting.depth > 0:
             waiting.order = (-waiting.depth, -waiting.number, 0)
         else:
-            turn = self._turns.setdefault(waiting.requester, waiting.number)
-            waiting.order = (0, turn, waiting.number)
+            waiting.order = (0, self._turns[waiting.requester], waiting.number)
         queue = self._queues.setdefault(waiting.place, [])
         insort(queue, (waiting.order, waiting))
 

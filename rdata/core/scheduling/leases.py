@@ -303,16 +303,19 @@ class LeaseScheduler:
 
     def _warnings(self, now: float) -> list[WarnWaiting]:
         """One for each requester and shape; the demands that have waited too long are marked."""
+        late: list[Waiting] = []
         overdue: dict[object, list[Waiting]] = {}
         for waiting in self._demands:
             if now - waiting.since < self._warn_waiting_s or waiting.is_overdue:
                 continue
             party = (waiting.requester, waiting.key)
             if waiting.is_dedicated or not self._ledger.num_leases(party):  # else it is served
-                waiting.is_overdue = True
+                late.append(waiting)
                 if not waiting.has_warned:
                     waiting.has_warned = True
                     overdue.setdefault((waiting.requester, waiting.place), []).append(waiting)
+        for waiting in late:
+            self._demands.set_overdue(waiting)
         return [
             WarnWaiting(group[0].requester, group[0].key, self._why_waiting(group, now))
             for group in overdue.values()

@@ -10,7 +10,7 @@ import heapq
 import itertools
 from dataclasses import dataclass, field
 
-from rdata.core.scheduling.demands import DemandQueue, Order, Queue, Waiting
+from rdata.core.scheduling.demands import OVERDUE, DemandQueue, Order, Queue, Waiting
 from rdata.core.scheduling.ledger import Ledger
 from rdata.core.scheduling.resources import fits
 from rdata.core.scheduling.roster import Job, Roster
@@ -56,7 +56,7 @@ class Planner:
         while heap:
             order, waiting, wanted, queue, index = heapq.heappop(heap)
             if not fits(waiting.needs, self._free):
-                if waiting.is_overdue:
+                if order[0] == OVERDUE:
                     self._hold_back(waiting)
                 continue  # nor does anything behind it in its queue
             turn = self._turns.get(waiting.requester, 0)
@@ -68,8 +68,7 @@ class Planner:
                 heapq.heappush(heap, (next_order, following, following.count, queue, index + 1))
             wanted -= is_its_turn
             if wanted:
-                if order[0] == 0:
-                    order = (0, self._turns[waiting.requester], order[2])
+                order = self._next_order(waiting, next(self._late) if is_its_turn else order[2])
                 heapq.heappush(heap, (order, waiting, wanted, queue, -1))
         return self._plan
 
@@ -90,6 +89,12 @@ class Planner:
         if waiting.depth <= 0:
             self._turns[waiting.requester] = next(self._late)
         return True
+
+    def _next_order(self, waiting: Waiting, number: int) -> Order:
+        """Of a demand that has been served, or whose requester has."""
+        if waiting.depth > 0:
+            return (-waiting.depth, -waiting.number, 0)
+        return (0, self._turns[waiting.requester], number)
 
     def _may_start(self, job: Job) -> bool:
         num_planned = self._plan.num_starting.get(job, 0)

@@ -1,8 +1,8 @@
 """Which leases are asked back for those that wait?
 
 A demand that does not fit asks for as many leases as it needs, the oldest first: of shallower
-work, without bound; of equally deep work, and of its own requester under another key, so far as
-that evens out how many each has. Whatever else holds what it lacks is asked not to stay idle.
+work, without bound; of equally deep work (of deeper work, too, if it is overdue), and of its own
+requester under another key, so far as that evens out how many each has. Whatever else holds what it lacks is asked not to stay idle.
 Each lease is asked at most once in each of the two ways.
 """
 
@@ -52,7 +52,7 @@ class Reclaimer:
                     return True
                 if not self._ask_for_one(waiting, party, num_mine if has_claim else None):
                     # Who has none, and is not to be patient, may ask for all that others may.
-                    return num_mine > 0 or self._may_block_soon(waiting)
+                    return num_mine > 0 or waiting.is_overdue or self._may_block_soon(waiting)
             for name, count in waiting.holds.items():
                 self._spare[name] -= count
         return True
@@ -106,7 +106,7 @@ class Reclaimer:
         if lease.requester != waiting.requester:
             if lease.depth < waiting.depth:
                 return True
-            if lease.depth > waiting.depth:
+            if lease.depth > waiting.depth and not waiting.is_overdue:
                 return False
         # Equals: who has none gets one; beyond that, only what does not just turn the tables.
         is_fair = num_mine == 0 or num_theirs > num_mine + 1

@@ -170,7 +170,15 @@ class Submitter:
         self._settle(lease)
         self._supply(lease.pool, now)
 
-    def taken_back(self, lease_id: int, task_ids: list[bytes], is_blocked: bool, now: float) -> None:
+    def forget(self, lease_id: int, task_id: bytes) -> None:
+        """The task, which the worker has given back, is not to run again."""
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            lease.running.pop(task_id, None)
+
+    def taken_back(
+        self, lease_id: int, task_ids: list[bytes], is_blocked: bool, now: float
+    ) -> None:
         """The worker has given these tasks back unstarted."""
         lease = self._leases.get(lease_id)
         if lease is None:

@@ -182,6 +182,11 @@ class StoreAccount:
         made.readers.add(process)
         return _placement(made, is_new=False, is_resident=True)
 
+    def is_being_written(self, object_id: bytes) -> bool:
+        """Whether the object has been created, and neither sealed nor dropped since."""
+        made = self._current.get(object_id)
+        return made is not None and made.writer is not None
+
     def unpin(self, object_id: bytes, process: bytes, is_tainted: bool = False) -> None:
         """Take back one pin; ignored when the process has none, for it may have been dropped.
 

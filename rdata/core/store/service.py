@@ -41,6 +41,7 @@ class StoreService:
         self._fds: dict[int, int] = {}
         self._known: dict[bytes, set[int]] = {}  # process → segments whose descriptor it has
         self._waiting: deque[_Waiting] = deque()
+        self._opening: list[tuple[bytes, Open]] = []
         loop.call_later(_EXPIRE_EVERY_S, self._expire)
 
     def create(self, process: bytes, request: Create) -> None:
@@ -52,6 +53,10 @@ class StoreService:
     def open(self, process: bytes, request: Open) -> None:
         """Pin the object for the process and tell it where it is."""
         placement = self.account.open(request.object_id, process)
+        if placement is None and self.account.is_being_written(request.object_id):
+            # Its writer has sealed it, and told the asker so; the latter's message was faster.
+            self._opening.append((process, request))
+            return
         if placement is None:
             self._send(process, Opened(request.request, False), [])
             return
@@ -157,6 +162,9 @@ class StoreService:
     def _changed(self) -> None:
         """After events that may have made room: act, and serve who waits, in order."""
         self._act()
+        opening, self._opening = self._opening, []
+        for process, request in opening:
+            self.open(process, request)
         while self._waiting:
             first = self._waiting[0]
             if not self._try_create(first.process, first.request):

@@ -203,7 +203,7 @@ class Connection:
                 elif self._queue[0][1]:
                     self._write_with_fds()
                 else:
-                    buffers = []
+                    buffers: list[bytes] = []
                     while self._queue and len(buffers) < _MAX_GATHER and not self._queue[0][1]:
                         buffers.append(self._queue.popleft()[0])
                     try:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rdata.dataset.block import no_rows
 from rdata.dataset.formats.csv import CsvOptions, CsvPlan, CsvRange, plan_csv, read_csv_range
 from rdata.dataset.formats.paths import PathArgument
 from rdata.lazy import pa
@@ -40,12 +41,13 @@ class CsvSplit:
             columns=None if self.columns is None else list(self.columns),
             piece_bytes=self.piece_bytes,
         )
-        yield from _first(pieces, self.limit)
-        yield self._no_rows()  # so that a range without rows still tells its schema
-
-    def _no_rows(self) -> pa.Table:
-        names = self.schema.names if self.columns is None else self.columns
-        return self.schema.empty_table().select(list(names))
+        has_rows = False
+        for piece in _first(pieces, self.limit):
+            has_rows = True
+            yield piece
+        if not has_rows:  # then tell the schema, at least
+            names = self.schema.names if self.columns is None else self.columns
+            yield no_rows(self.schema).select(list(names))
 
 
 def _first(pieces: Iterator[pa.Table], limit: int | None) -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rdata.dataset.block import TARGET_BLOCK_BYTES, conform, plain, rows_only, shape, unify_schemas
+from rdata.dataset.block import TARGET_BLOCK_BYTES, conform, no_rows, plain, rows_only, shape, unify_schemas
 from rdata.dataset.columns import require_columns
 from rdata.dataset.formats.output import OutputJob, WrittenFile, open_output
 from rdata.dataset.formats.paths import (
@@ -48,7 +48,7 @@ class ParquetSplit:
             yield rows_only(left)
             return
         if left == 0:
-            yield self.schema.empty_table()
+            yield no_rows(self.schema)
             return
         with _open(self.path, self.storage_options) as file:
             columns = [name for name in self.schema.names if name in file.schema_arrow.names]

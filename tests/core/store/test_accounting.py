@@ -120,10 +120,11 @@ class TestRecycling:
         account.free(an_id(1))
         put(account, 2, 9 * MIB)
         put(account, 3, 11 * MIB)  # takes the tail
-        account.free(an_id(3))
         account.free(an_id(2))
         assert put(account, 4, 9 * MIB).segment == place.segment
-        assert put(account, 5, 10 * MIB).segment != place.segment
+        account.free(an_id(4))
+        account.free(an_id(3))
+        assert put(account, 5, 12 * MIB).is_new
 
     def test_idle_memory_makes_room_for_a_new_object(self) -> None:
         account = an_account(quota=20 * MIB)
@@ -273,6 +274,15 @@ class TestProtection:
             DropSegment(place.segment, 5 * MIB, True, frozenset({WORKER}))
         ]
         assert (account.used_bytes, account.idle_bytes) == (0, 0)
+
+    def test_a_fork_that_read_an_object_does_not_taint_its_successor(self) -> None:
+        account = an_account()
+        put(account, 1, 5 * MIB)
+        account.open(an_id(1), OTHER)
+        put(account, 1, 6 * MIB)
+        account.unpin(an_id(1), OTHER, is_tainted=True)
+        account.free(an_id(1))
+        assert account.idle_bytes == 6 * MIB
 
     def test_a_slab_that_a_fork_may_read_takes_nothing_new_and_is_dropped_when_empty(self) -> None:
         account = an_account()

@@ -77,8 +77,8 @@ class Store(RuleBasedStateMachine):
 
     # What processes do
 
-    @rule(object_id=AN_ID, size=A_SIZE, process=A_PROCESS)
-    def create(self, object_id: bytes, size: int, process: bytes) -> None:
+    @rule(object_id=AN_ID, size=A_SIZE, process=A_PROCESS, is_done=st.booleans())
+    def create(self, object_id: bytes, size: int, process: bytes, is_done: bool) -> None:
         num_pages = pages_for(size)
         if num_pages > QUOTA_PAGES:
             with pytest.raises(ObjectStoreFullError):
@@ -110,12 +110,14 @@ class Store(RuleBasedStateMachine):
         assert placement.capacity == len(segment.content) * PAGE_BYTES
         assert placement.is_resident == segment.is_resident[pages].all()
         assert segment.is_written[pages].all() or not placement.is_resident
-        assert not segment.is_tainted[pages].any(), "a fork looks at these pages"
+        assert not segment.is_tainted.any(), "a fork looks at pages here"
         self.stamps += 1
         self.objects.append(Object(self.stamps, object_id, placement.segment, pages, process))
         segment.content[pages] = self.stamps
         segment.is_resident[pages] = True
         segment.is_written[pages] &= placement.is_resident
+        if is_done:
+            self.finish(self.objects[-1])
 
     def being_written(self) -> list[Object]:
         return [made for made in self.objects if made.writer is not None]
@@ -123,7 +125,9 @@ class Store(RuleBasedStateMachine):
     @precondition(being_written)
     @rule(data=st.data())
     def seal(self, data: st.DataObject) -> None:
-        made = data.draw(st.sampled_from(self.being_written()))
+        self.finish(data.draw(st.sampled_from(self.being_written())))
+
+    def finish(self, made: Object) -> None:
         assert made.writer is not None
         self.account.seal(made.object_id, made.writer)
         self.segments[made.segment].is_written[made.pages] = True

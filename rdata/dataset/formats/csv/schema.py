@@ -8,7 +8,7 @@ column that is empty in all samples, or not UTF-8, is read as strings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +71,7 @@ def infer_schema(files: Sequence[InputFile], options: CsvOptions) -> InferredSch
     inferred, num_rows = _infer(samples, [name for name in names if name not in given], options)
     fields = [pa.field(name, given.get(name) or inferred.get(name, pa.string())) for name in names]
     schema = pa.schema(fields)
-    _check_convertible(schema, options)
+    _check_convertible(given, options)
     num_bytes = sum(len(sample.rows) for sample in samples)
     return InferredSchema(schema, num_bytes / num_rows if num_rows else None)
 
@@ -125,7 +125,7 @@ def _whole_rows(window: ByteWindow, size: int, options: CsvOptions) -> bytes:
         elif window.is_end:
             end = len(window.data)
         if end is not None:
-            return bytes(as_utf8(window.data[:end], options))
+            return bytes(as_utf8(window.data[:end], options, "replace"))
         window.grow()
 
 
@@ -155,7 +155,7 @@ def _spot(file: InputFile, head: Head, offset: int, size: int, options: CsvOptio
     if not is_end:
         middle = len(rows) * 3 // 4
         end = row_start(rows, place_after(rows, middle, dialect), dialect, is_end=False)
-    return bytes(as_utf8(rows[: end or 0], options))
+    return bytes(as_utf8(rows[: end or 0], options, "replace"))
 
 
 # -- inference -------------------------------------------------------------------------------------
@@ -239,17 +239,14 @@ def _check_named(
         )
 
 
-def _check_convertible(schema: pa.Schema, options: CsvOptions) -> None:
-    for field in schema:
+def _check_convertible(given: Mapping[str, pa.DataType], options: CsvOptions) -> None:
+    for name, type in given.items():
         try:
             parse_rows(
-                b"",
-                [field.name],
-                pa_csv.ParseOptions(),
-                options.arrow_convert_options({field.name: field.type}),
+                b"", [name], pa_csv.ParseOptions(), options.arrow_convert_options({name: type})
             )
         except pa.ArrowNotImplementedError as error:
             raise OptionError(
-                f"column_types: column {field.name!r}: CSV text cannot be read as {field.type}; "
+                f"column_types: column {name!r}: CSV text cannot be read as {type}; "
                 "read it as 'string' and convert it with map_batches"
             ) from error

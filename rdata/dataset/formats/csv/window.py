@@ -102,7 +102,11 @@ def open_text(path: str, options: CsvOptions, ahead_bytes: int | None = None) ->
     if not options.is_utf8 and not options.is_single_byte:
         content = cast(BinaryIO, _Transcoded(content, path, options.encoding))
     window = ByteWindow(content, path)
-    window.fill(len(BOM))
+    try:
+        window.fill(len(BOM))
+    except BaseException:
+        window.close()
+        raise
     if not options.is_single_byte and window.data.startswith(BOM):
         window.advance(len(BOM))
     return window
@@ -113,11 +117,16 @@ def open_text_at(path: str, offset: int, options: CsvOptions) -> ByteWindow:
     return ByteWindow(open_file(path, options.storage_options), path, offset)
 
 
-def as_utf8(text: bytes | bytearray | memoryview, options: CsvOptions) -> Any:
-    """Give the bytes of `text` in UTF-8; `text` itself where it is UTF-8 already."""
+def as_utf8(
+    text: bytes | bytearray | memoryview, options: CsvOptions, errors: str = "strict"
+) -> Any:
+    """Give the bytes of `text` in UTF-8; `text` itself where it is UTF-8 already.
+
+    `errors` is as for `bytes.decode`. Raises `UnicodeDecodeError`.
+    """
     if not options.is_single_byte:
         return text
-    return codecs.decode(text, options.encoding).encode()
+    return codecs.decode(text, options.encoding, errors).encode()
 
 
 class _Transcoded(io.RawIOBase):

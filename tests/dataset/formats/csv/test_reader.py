@@ -108,7 +108,11 @@ def test_line_ends_in_quotes_as_pandas_reads_them(tmp_path: Path) -> None:
         ("x\n1\n\n2\n", {"ignore_empty_lines": False}, {"x": [1, None, 2]}),
         ("x,y\n007,1\n", {"column_types": {"x": str}}, {"x": ["007"], "y": [1]}),
         ("x,y,z\n1,2,3\n", {"include_columns": ["z", "x"]}, {"z": [3], "x": [1]}),
-        ("x\n3.4.2024\n", {"timestamp_parsers": ["%d.%m.%Y"]}, {"x": [dt.datetime(2024, 4, 3)]}),
+        (
+            "x\n3.4.2024\n",
+            {"timestamp_parsers": ["%d.%m.%Y"]},
+            {"x": [dt.datetime.fromisoformat("2024-04-03")]},
+        ),
         (
             "x\n1\n",
             {"include_columns": ["x", "w"], "include_missing_columns": True},

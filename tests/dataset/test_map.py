@@ -1,0 +1,251 @@
+"""How are a user's functions and classes called, and what do their faults look like?"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import rdata
+from rdata.dataset.function import annotated_format, name_of
+from rdata.errors import DataError, TaskError
+
+pytestmark = pytest.mark.usefixtures("local")
+
+
+def frame_in(frame: pd.DataFrame) -> Any: ...
+def table_in(table: pa.Table) -> Any: ...
+def dict_in(batch: dict[str, np.ndarray]) -> Any: ...  # type: ignore[type-arg]
+def anything_in(batch): ...  # type: ignore[no-untyped-def]
+def text_in(batch: "pandas.DataFrame") -> Any: ...  # type: ignore[name-defined]  # noqa: F821, UP037
+
+
+class FrameIn:
+    def __call__(self, frame: pd.DataFrame) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (frame_in, "pandas"),
+        (table_in, "pyarrow"),
+        (dict_in, "numpy"),
+        (anything_in, None),
+        (text_in, "pandas"),
+        (FrameIn, "pandas"),
+        (FrameIn(), "pandas"),
+        (functools.partial(frame_in), "pandas"),
+        (len, None),
+    ],
+    ids=map(str, itertools.count()),
+)
+def test_the_annotation_of_the_first_parameter_says_the_format(fn: Any, expected: Any) -> None:
+    assert annotated_format(fn) == expected
+
+
+def test_the_argument_goes_before_the_annotation() -> None:
+    def kind(frame: pd.DataFrame) -> dict[str, list[str]]:
+        return {"kind": [type(frame).__name__]}
+
+    assert rdata.range(1).map_batches(kind).take_all() == [{"kind": "DataFrame"}]
+    named = rdata.range(1).map_batches(kind, batch_format="pyarrow")
+    assert named.take_all() == [{"kind": "Table"}]
+    default = rdata.range(1).map_batches(lambda batch: {"kind": [type(batch).__name__]})
+    assert default.take_all() == [{"kind": "dict"}]
+
+
+def test_arguments_are_handed_on() -> None:
+    def scaled(batch: dict[str, Any], by: int, plus: int = 0) -> dict[str, Any]:
+        return {"x": batch["id"] * by + plus}
+
+    dataset = rdata.range(3).map_batches(scaled, fn_args=[10], fn_kwargs={"plus": 1})
+    assert [row["x"] for row in dataset.take_all()] == [1, 11, 21]
+    rows = rdata.range(2).map(lambda row, by: {"x": row["id"] * by}, fn_args=[5])
+    assert rows.sum("x") == 5
+    assert rdata.range(9).filter(lambda row, n: row["id"] > n, fn_kwargs={"n": 6}).count() == 2
+
+
+def test_batches_are_as_long_as_asked_for_and_never_empty() -> None:
+    def lengths(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"n": [len(batch["id"])]}
+
+    dataset = rdata.range(100, override_num_blocks=1).map_batches(lengths, batch_size=30)
+    assert [row["n"] for row in dataset.take_all()] == [30, 30, 30, 10]
+    blocks = rdata.from_items([{"id": i} for i in range(100)], override_num_blocks=50)
+    small = blocks.map_batches(lengths, batch_size=30)
+    assert [row["n"] for row in small.take_all()] == [30, 30, 30, 10]
+    filtered = rdata.range(100).filter(lambda row: row["id"] == 50).map_batches(lengths)
+    assert filtered.take_all() == [{"n": 1}]
+
+
+def test_a_class_is_made_once_an_actor_and_keeps_state() -> None:
+    class Counter:
+        def __init__(self, start: int, step: int = 1) -> None:
+            self.calls = start
+            self.step = step
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            self.calls += self.step
+            return {"calls": [self.calls]}
+
+    dataset = rdata.range(100, override_num_blocks=5).map_batches(
+        Counter, fn_constructor_args=[100], fn_constructor_kwargs={"step": 10}, concurrency=1
+    )
+    assert [row["calls"] for row in dataset.take_all()] == [110, 120, 130, 140, 150]
+    again = dataset.take(1)
+    assert again == [{"calls": 110}]
+
+
+def test_classes_serve_rows_as_well() -> None:
+    class Above:
+        def __init__(self, least: int) -> None:
+            self.least = least
+
+        def __call__(self, row: dict[str, Any]) -> bool:
+            return bool(row["id"] >= self.least)
+
+    assert rdata.range(10).filter(Above, fn_constructor_args=[7]).count() == 3
+
+
+def test_a_generator_gives_several_batches() -> None:
+    def pieces(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for value in batch["id"]:
+            if value % 2:
+                yield {"x": [value, -value]}
+
+    dataset = rdata.range(4, override_num_blocks=1).map_batches(pieces)
+    assert [row["x"] for row in dataset.take_all()] == [1, -1, 3, -3]
+
+
+def test_types_survive_a_function_that_only_filters() -> None:
+    table = pa.table(
+        {
+            "i": pa.array([1, None, 2**53 + 1], pa.int64()),
+            "s": ["a", None, "c"],
+            "d": pa.array([None, 1, 2], pa.date32()),
+            "k": pa.array(["u", "v", None]).dictionary_encode(),
+        }
+    )
+    for batch_format in ("numpy", "pandas", "pyarrow"):
+        dataset = rdata.from_arrow(table, override_num_blocks=3).map_batches(
+            lambda batch: batch, batch_format=batch_format
+        )
+        assert dataset.take_all() == table.to_pylist()
+        schema = dataset.schema()
+        assert schema is not None
+        assert schema.types == table.schema.types
+    rows = rdata.from_arrow(table, override_num_blocks=3).map(lambda row: row)
+    assert rows.take_all() == table.to_pylist()
+
+
+def test_blocks_of_different_types_come_together() -> None:
+    def mixed(batch: dict[str, Any]) -> dict[str, Any]:
+        first = int(batch["id"][0])
+        values = {0: [None], 1: [1], 2: [2.5]}[first]
+        return {"x": values, f"only{first}": ["t"]}
+
+    dataset = rdata.range(3).map_batches(mixed)
+    frame = dataset.to_pandas()
+    assert frame["x"].dtype == np.float64
+    assert frame.columns.tolist() == ["x", "only0", "only1", "only2"]
+    assert dataset.materialize().columns() == frame.columns.tolist()
+    assert dataset.sum("x") == 3.5
+
+
+def test_rows_may_be_added_and_dropped() -> None:
+    tripled = rdata.range(3).flat_map(lambda row: ({"id": row["id"]} for _ in range(3)))
+    assert [row["id"] for row in tripled.take_all()] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert rdata.range(3).flat_map(lambda row: []).count() == 0
+    many = rdata.range(1).flat_map(lambda row: ({"x": i} for i in range(10_000)))
+    assert many.count() == 10_000
+
+
+def test_add_column_takes_any_format_and_may_replace() -> None:
+    dataset = rdata.range(3).add_column("id", lambda df: df["id"] + 1)
+    assert dataset.take_all() == [{"id": 1}, {"id": 2}, {"id": 3}]
+    one = rdata.range(2).add_column("k", lambda batch: "x", batch_format="numpy")
+    assert one.take_all() == [{"id": 0, "k": "x"}, {"id": 1, "k": "x"}]
+    with pytest.raises(DataError, match="gave 1 values for column 'k', but the batch has 3 rows"):
+        rdata.range(3, override_num_blocks=1).add_column("k", lambda df: df["id"][:1]).take_all()
+
+
+class TestFaults:
+    def test_an_exception_keeps_its_type_and_shows_operator_and_frames(self) -> None:
+        def inner() -> None:
+            raise ValueError("bad value")
+
+        def broken(batch: dict[str, Any]) -> dict[str, Any]:
+            inner()
+            return batch
+
+        with pytest.raises(ValueError, match="bad value") as caught:
+            rdata.range(3).map_batches(broken).take_all()
+        assert isinstance(caught.value, TaskError)
+        text = "".join(traceback.format_exception(caught.value))
+        assert "in map_batches(broken)" in text
+        assert "test_map.py" in text
+        assert "in inner" in text
+        assert "steps.py" not in text
+
+    @pytest.mark.parametrize(
+        "build",
+        [
+            lambda ds: ds.map(lambda row: 1 / 0),
+            lambda ds: ds.flat_map(lambda row: 1 / 0),
+            lambda ds: ds.filter(lambda row: 1 / 0),
+            lambda ds: ds.add_column("x", lambda df: 1 / 0),
+            lambda ds: ds.map_batches(lambda batch: (1 / 0 for _ in range(2))),
+        ],
+        ids=["map", "flat_map", "filter", "add_column", "generator"],
+    )
+    def test_each_operator_names_itself(self, build: Any) -> None:
+        with pytest.raises(ZeroDivisionError) as caught:
+            build(rdata.range(3)).take_all()
+        assert any("<lambda>) (File" in note for note in caught.value.__notes__)
+
+    def test_a_constructor_that_raises_is_named(self) -> None:
+        class Broken:
+            def __init__(self) -> None:
+                raise KeyError("weights")
+
+            def __call__(self, batch: Any) -> Any: ...
+
+        with pytest.raises(KeyError) as caught:
+            rdata.range(3).map_batches(Broken).take_all()
+        assert any("constructor of map_batches(Broken)" in note for note in caught.value.__notes__)
+
+    @pytest.mark.parametrize(
+        ("build", "message"),
+        [
+            (lambda ds: ds.map_batches(lambda b: 3), r"map_batches\(<lambda>\) \(File .*test_map"),
+            (lambda ds: ds.map_batches(lambda b: {"a": [1], "b": []}), "different lengths"),
+            (lambda ds: ds.map(lambda row: 3), r"map\(<lambda>\) .*returned int for a row"),
+            (lambda ds: ds.map(lambda row: {"a": object()}), "column 'a' cannot become"),
+            (lambda ds: ds.flat_map(lambda row: row), "returned dict; flat_map takes a function"),
+            (lambda ds: ds.flat_map(lambda row: [3]), "gave int as a row"),
+            (lambda ds: ds.map_batches(lambda b: b).select_columns("x"), "no column 'x'"),
+        ],
+    )
+    def test_results_that_are_no_rows_are_named(self, build: Any, message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            build(rdata.range(3)).take_all()
+
+    def test_columns_of_types_that_nothing_holds_are_named(self) -> None:
+        def mixed(batch: dict[str, Any]) -> dict[str, Any]:
+            return {"x": ["text"] if batch["id"][0] else [1]}
+
+        with pytest.raises(DataError, match="column 'x' is int64 in one block and string in"):
+            rdata.range(2).map_batches(mixed).to_pandas()
+
+
+def test_names_of_callables() -> None:
+    assert name_of(functools.partial(frame_in)) == "frame_in"
+    assert name_of(FrameIn()) == "FrameIn"
+    assert name_of(test_names_of_callables) == "test_names_of_callables"
