@@ -146,6 +146,9 @@ class Agent:
         if isinstance(first, m.Register):
             self._register_driver(sock, handshake.peer_id, first)
             return
+        if handshake.peer_id in self._deaths:  # its last words; all have been told of its end
+            sock.close()
+            return
         target = self._processes.get(first.target)
         if target is None:
             reason = self._deaths.get(first.target, "no such process on this node")

@@ -73,8 +73,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     num_delivered: int = 0  # items of an earlier attempt, which are not wanted again
     num_taken: int = 0  # of these, how many the consumer has taken
     depth: int = 0  # how many tasks deep it was submitted
-    owner: str = ""  # where its submitter can be reached
     retry_exceptions: bool = False
+    runs_once: bool = False  # no retry is left: its start and its end must be known for sure
     actor: bytes = b""  # an actor's constructor: the actor's id
     actor_name: str = ""  # and the name that it was given, if any
 

@@ -13,21 +13,20 @@ reference to the borrower keeps a hold until the owner has acknowledged the borr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from rdata.core.ids import owner_of
 
 
-@dataclass(frozen=True, slots=True)
-class FreeObject:
+class FreeObject(msgspec.Struct, frozen=True):
     """Nobody holds the owned object any more."""
 
     object_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SendBorrow:
+class SendBorrow(msgspec.Struct, frozen=True):
     """Tell the owner that this process holds the object."""
 
     owner: str
@@ -35,8 +34,7 @@ class SendBorrow:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendRelease:
+class SendRelease(msgspec.Struct, frozen=True):
     """Tell the owner that this process holds it no longer; forget what is known of it."""
 
     owner: str
@@ -45,8 +43,7 @@ class SendRelease:
     was_reported: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SendAck:
+class SendAck(msgspec.Struct, frozen=True):
     """Tell the borrower that this owner knows of it."""
 
     borrower: bytes
@@ -54,8 +51,7 @@ class SendAck:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """The holds of `keep` are acknowledged: what waited for `ticket` may go on."""
 
     ticket: Any
@@ -135,9 +131,7 @@ class Ownership:
             owned.holds -= 1
             self._free_if_unheld(object_id, owned)
             return
-        borrowed = self._borrowed.get(object_id)
-        if borrowed is None:
-            return  # its owner has died, and `process_gone` has forgotten it
+        borrowed = self._borrowed[object_id]
         borrowed.holds -= 1
         if borrowed.holds == 0:
             self._forget_borrowed(object_id, borrowed)
@@ -192,14 +186,16 @@ class Ownership:
     def process_gone(self, process: bytes) -> list[bytes]:
         """A process has ended, as a borrower and as an owner.
 
-        The objects that this process held of it, and holds no longer.
+        The objects of its own that this process holds: nobody is left to be told of that.
         """
         for object_id, owned in list(self._owned.items()):
             if owned.borrowers is not None and owned.borrowers.pop(process, None) is not None:
                 self._free_if_unheld(object_id, owned)
         lost = [object_id for object_id in self._borrowed if owner_of(object_id) == process]
         for object_id in lost:
-            self._settle(self._borrowed.pop(object_id))
+            borrowed = self._borrowed[object_id]
+            borrowed.is_reported, borrowed.is_acknowledged = False, True
+            self._settle(borrowed)
         return lost
 
     def _next_version(self) -> int:

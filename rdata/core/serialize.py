@@ -97,14 +97,23 @@ def dumps(value: Any) -> Serialized:
     return Serialized(stream.getvalue(), views, refs)
 
 
-def loads(data: bytes | memoryview, restore_ref: RestoreRef) -> Any:
+def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
     """The value that was serialized; its arrays are read-only views of `data`.
 
-    `restore_ref(id, owner)` makes the references inside. Raises SerializationError if a module
+    `restore_ref(id, owner)` makes the references inside; None if there are none. Raises SerializationError if a module
     or a class that the value needs is missing here.
     """
+    if restore_ref is None:
+        return _loads(data)
     outer = getattr(_loading, "restore_ref", None)
     _loading.restore_ref = restore_ref
+    try:
+        return _loads(data)
+    finally:
+        _loading.restore_ref = outer
+
+
+def _loads(data: bytes | memoryview) -> Any:
     try:
         if data[0] != 1:
             return pickle.loads(data)
@@ -112,8 +121,6 @@ def loads(data: bytes | memoryview, restore_ref: RestoreRef) -> Any:
         return pickle.loads(pickled, buffers=buffers)
     except (ModuleNotFoundError, AttributeError) as error:
         raise SerializationError(_what_is_missing(error)) from error
-    finally:
-        _loading.restore_ref = outer
 
 
 def is_plain(value: Any) -> bool:

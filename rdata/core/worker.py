@@ -61,6 +61,7 @@ class Worker:
         self._running: _Call | None = None
         self._is_blocked = False
         self._is_in_user_code = False
+        self._last_method = ""
         self._functions: dict[bytes, Any] = {}
         self._blobs: dict[bytes, m.FunctionBlob] = {}
         self._actor: Any = None
@@ -228,10 +229,18 @@ class Worker:
                 if not self._queue:
                     return
                 call = self._running = self._queue.popleft()
+                if self._replies and self._must_be_known(call):
+                    self._send_replies()
             try:
                 self._run_call(call)
             finally:
                 self._running = None
+
+    def _must_be_known(self, call: _Call) -> bool:
+        """Whether what has finished must not be lost if this call ends the process."""
+        is_new = call.message.method != self._last_method
+        self._last_method = call.message.method
+        return call.message.runs_once or is_new
 
     def _run_call(self, call: _Call) -> None:
         message = call.message
@@ -247,14 +256,14 @@ class Worker:
         is_retryable = is_error and message.retry_exceptions
         reply = m.Reply(message.id, message.attempt, run_s, values, num_items, is_retryable)
         if not adopted:
-            self._reply(call.submitter, reply)
+            self._reply(call, reply)
             return
         # References that the task keeps are reported to their owners before the reply, with
         # which the submitter lets go of its own hold.
         with self._runtime.lock:
             self._runtime.drain()
             kept = [object_id for object_id in adopted if self._runtime.objects.is_held(object_id)]
-            self._runtime.objects.keep(kept, lambda: self._reply(call.submitter, reply))
+            self._runtime.objects.keep(kept, lambda: self._reply(call, reply))
 
     def _run_function(self, call: _Call, adopted: list[bytes]) -> tuple[list[m.Value], bool]:
         message = call.message
@@ -382,10 +391,11 @@ class Worker:
         refs = [(ref.id, ref.owner) for ref in serialized.refs]
         if refs:  # held here until the caller has told their owners of its own hold
             with runtime.lock:
-                for object_id, owner in refs:
-                    runtime.objects.hold(object_id, owner)
-                held = [object_id for object_id, _ in refs]
-                self._in_transit[call.message.id, index] = call.submitter, held
+                if runtime.peers.is_connected(call.submitter):  # else nobody will receive it
+                    for object_id, owner in refs:
+                        runtime.objects.hold(object_id, owner)
+                    held = [object_id for object_id, _ in refs]
+                    self._in_transit[call.message.id, index] = call.submitter, held
         if serialized.size <= runtime.settings.inline_object_bytes:
             return m.Value(m.Value.INLINE, serialized.to_bytes(), refs=refs)
         runtime.store.write(ids.object_id(call.message.id, index), serialized)
@@ -420,7 +430,8 @@ class Worker:
         sys.stderr.flush()
         os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
-    def _reply(self, submitter: bytes, reply: m.Reply) -> None:
+    def _reply(self, call: _Call, reply: m.Reply) -> None:
+        submitter, is_urgent = call.submitter, call.message.runs_once
         now = time.monotonic()
         with self._runtime.lock:
             if not self._replies:
@@ -428,7 +439,7 @@ class Worker:
             self._replies.setdefault(submitter, []).append(reply)
             self._reply_bytes += sum(len(value.data) for value in reply.values)
             is_due = now - self._replies_since >= _FLUSH_AFTER_S
-            if not self._queue or is_due or self._reply_bytes > _MAX_BATCH_BYTES:
+            if not self._queue or is_due or is_urgent or self._reply_bytes > _MAX_BATCH_BYTES:
                 self._send_replies()
 
     def _send_replies(self) -> None:

@@ -7,7 +7,9 @@ longer than half a second. `rdata.dataset.progress.enabled = False` turns them o
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from rdata.dataset.physical.pool import RunningPool
@@ -42,8 +44,9 @@ def open_progress(pools: Sequence[RunningPool]) -> Progress:
     """Make a line for each operator, if somebody looks."""
     if not (enabled and pools and _is_watched()):
         return Progress((), ())
+    new_bar = _bar_class()
     bars = [
-        tqdm_auto.tqdm(
+        new_bar(
             total=pool.num_inputs,
             desc=pool.name,
             unit="task",
@@ -54,6 +57,14 @@ def open_progress(pools: Sequence[RunningPool]) -> Progress:
         for i, pool in enumerate(pools)
     ]
     return Progress(pools, bars)
+
+
+@cache
+def _bar_class() -> Any:
+    """tqdm without its watching thread and its lock between processes, which would stay on."""
+    bar_class: Any = type("Bar", (tqdm_auto.tqdm,), {"monitor_interval": 0})
+    bar_class.set_lock(threading.RLock())
+    return bar_class
 
 
 def _is_watched() -> bool:

@@ -79,8 +79,8 @@ def _projected(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
     """Rewrite for a consumer that needs these columns; None: all, as they are."""
     match operator:
         case Aggregate(input, sink):
-            columns = (name for aggregate in sink.aggregates for name in aggregate.columns)
-            return _through(operator, input, frozenset(columns))
+            used = (name for aggregate in sink.aggregates for name in aggregate.columns)
+            return _through(operator, input, frozenset(used))
         case SelectColumns(input, columns):
             if needed is not None and input.static_schema() is not None:
                 columns = tuple(name for name in columns if name in needed)

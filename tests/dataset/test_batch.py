@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ from rdata.dataset.batch import resolve_format, restore_types, to_batch, to_bloc
 from rdata.errors import DataError, OptionError
 
 FORMATS = ("numpy", "pandas", "pyarrow")
+FIRST = dt.datetime(1700, 1, 1)  # noqa: DTZ001 (Hypothesis wants it without a zone)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
@@ -39,14 +40,12 @@ columns = st.one_of(
     column_of(pa.large_string(), st.text()),
     column_of(pa.binary(), st.binary()),
     column_of(pa.date32(), st.dates()),
-    column_of(pa.timestamp("us"), st.datetimes(min_value=datetime.datetime(1700, 1, 1))),
+    column_of(pa.timestamp("us"), st.datetimes(min_value=FIRST)),
     column_of(
         pa.timestamp("us", "UTC"),
-        st.datetimes(
-            min_value=datetime.datetime(1700, 1, 1), timezones=st.just(datetime.timezone.utc)
-        ),
+        st.datetimes(min_value=FIRST, timezones=st.just(dt.UTC)),
     ),
-    column_of(pa.duration("s"), st.timedeltas().map(lambda d: datetime.timedelta(days=d.days))),
+    column_of(pa.duration("s"), st.timedeltas().map(lambda d: dt.timedelta(days=d.days))),
     column_of(pa.decimal128(12, 2), st.decimals(-(10**6), 10**6, places=2)),
     column_of(pa.list_(pa.int64()), st.lists(INT64, max_size=3)),
     column_of(pa.struct([("k", pa.string())]), st.fixed_dictionaries({"k": st.text()})),

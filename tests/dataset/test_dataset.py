@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import itertools
 import subprocess
 import sys
@@ -24,7 +24,7 @@ MIXED = pa.table(
         "i": pa.array([3, None, 1, 2], pa.int64()),
         "f": [0.5, 1.5, None, float("nan")],
         "s": ["ä", "b", None, "日本"],
-        "d": [datetime.date(2024, 1, day) for day in (4, 3, 2, 1)],
+        "d": [dt.date(2024, 1, day) for day in (4, 3, 2, 1)],
         "n": pa.nulls(4, pa.int32()),
         "b": [True, False, None, True],
     }
@@ -152,9 +152,7 @@ class TestShape:
 
     def test_repr_and_explain_show_the_plan(self, capsys: pytest.CaptureFixture[str]) -> None:
         dataset = rdata.range(10).rename_columns({"id": "n"})
-        assert repr(dataset) == (
-            "range(10)\n   └─ rename_columns(id → n)\nschema: {n: int64}"
-        )
+        assert repr(dataset) == ("range(10)\n   └─ rename_columns(id → n)\nschema: {n: int64}")
         dataset.explain()
         shown = capsys.readouterr().out
         assert "Runs on the driver: no user function" in shown
@@ -197,9 +195,9 @@ class TestAggregates:
         assert dataset.mean("i") == 2.0
         assert dataset.sum("i", ignore_nulls=False) is None
         assert (dataset.min("s"), dataset.max("s")) == ("b", "日本")
-        assert dataset.min("d") == datetime.date(2024, 1, 1)
+        assert dataset.min("d") == dt.date(2024, 1, 1)
         assert dataset.sum("n") is None
-        assert dataset.max(["i", "d"]) == {"max(i)": 3, "max(d)": datetime.date(2024, 1, 4)}
+        assert dataset.max(["i", "d"]) == {"max(i)": 3, "max(d)": dt.date(2024, 1, 4)}
 
     def test_no_rows_give_none(self) -> None:
         empty = rdata.from_arrow(MIXED.slice(0, 0))

@@ -118,7 +118,7 @@ class ActorTable:
         if message.num_returns == m.Task.STREAMING:
             self._streams[call.id] = Stream(call.id, message.backpressure)
         else:
-            for return_id in call.return_ids():
+            for return_id in call.returns:
                 self._objects.create(return_id)
         actor = self._actors.get(object_id)
         if actor is None:
@@ -292,7 +292,7 @@ class ActorTable:
         if stream is not None:
             self._tasks.fail_stream(stream, values[0])
         else:
-            returns = call.return_ids()
+            returns = call.returns
             given = values if len(values) == len(returns) else values[:1] * len(returns)
             for object_id, value in zip(returns, given, strict=True):
                 self._objects.complete(object_id, value)

@@ -25,6 +25,10 @@ class Registration:
     captured: tuple[ObjectRef, ...]
 
 
+_TASK_BYTES = 100  # of a task's message, beside its arguments
+_FIRST = ids.object_id(b"", 0)
+
+
 class PendingTask:
     """A task or an actor's call, from its submission until its last reply."""
 
@@ -33,23 +37,29 @@ class PendingTask:
         "held",
         "id",
         "is_cancelled",
-        "is_pushed",
+        "is_suspect",
         "message",
         "num_unresolved",
         "pool",
         "registration",
         "retries_left",
         "retry_on",
+        "returns",
         "size_bytes",
         "slots",
     )
 
-    def __init__(self, message: m.Task, registration: Registration | None) -> None:
-        self.id = message.id
+    def __init__(self, message: m.Task) -> None:
+        self.id = task_id = message.id
         self.function_id = message.function
         self.message = message
-        self.registration = registration
-        self.size_bytes = 100 + len(message.args)
+        self.registration: Registration | None = None
+        self.size_bytes = _TASK_BYTES
+        # The objects that the task makes, other than a generator's items.
+        if message.num_returns == 1:
+            self.returns = [task_id + _FIRST]
+        else:
+            self.returns = [ids.object_id(task_id, i) for i in range(message.num_returns)]
         self.held: list[bytes] = []  # objects that live at least as long as this task
         self.slots: list[Slot] = []  # whole arguments that are references
         self.num_unresolved = 0
@@ -57,11 +67,7 @@ class PendingTask:
         self.retries_left = 0
         self.retry_on: bool | tuple[type[BaseException], ...] = False
         self.is_cancelled = False
-        self.is_pushed = False
-
-    def return_ids(self) -> list[bytes]:
-        """The objects that the task makes, other than a generator's items."""
-        return [ids.object_id(self.id, index) for index in range(max(0, self.message.num_returns))]
+        self.is_suspect = False  # it may have ended a worker: it runs with nothing beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,8 @@ class CallEncoder:
 
     def register(self, function: Function) -> Registration:
         """Pickle the function, unless this runtime has it already."""
-        known = function.registration
-        if isinstance(known, Registration) and known.runtime_id == self._runtime_id:
+        known: Registration | None = function.registration
+        if known is not None and known.runtime_id == self._runtime_id:
             return known
         try:
             value = serialize.dumps(function.target)

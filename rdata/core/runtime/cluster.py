@@ -36,7 +36,7 @@ from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Peers
 from rdata.core.runtime.seam import RuntimeContext, Waitable
 from rdata.core.runtime.store_client import StoreClient
-from rdata.core.runtime.tasks import TaskTable
+from rdata.core.runtime.tasks import PoolKey, TaskTable
 from rdata.core.serialize import Serialized
 from rdata.core.specs import (
     ActorInterface,
@@ -50,6 +50,7 @@ from rdata.core.wire.loop import Loop, Timer
 from rdata.errors import GetTimeoutError, NodeDiedError, ObjectLostError
 
 _TICK_S = 0.02
+_FLUSH_AFTER_S = 0.001  # tasks submitted in a burst are held back so long at most
 _DRAIN_AFTER_S = 0.01  # references that go one by one are let go of together
 
 
@@ -133,6 +134,8 @@ class ClusterRuntime:
             process_id, self.store, settings.inline_object_bytes, self._put_serialized
         )
         self._ids = TaskIds(process_id)
+        self._will_flush = False
+        self._last_pool: tuple[TaskOptions, PoolKey] | None = None
         self._on_log = on_log
         self._agent_connection: Connection | None = None
         self._failure: NodeDiedError | None = None
@@ -226,19 +229,22 @@ class ClusterRuntime:
         )
         task.registration = registration
         task.message.depth = depth
-        task.message.retry_exceptions = bool(options.retry_exceptions)
         task.retries_left = options.max_retries
-        task.retry_on = options.retry_exceptions
-        resources = {"CPU": options.num_cpus, **options.resources}
-        task.pool = (tuple(sorted(resources.items())), depth)
+        if options.retry_exceptions:
+            task.message.retry_exceptions = True
+            task.retry_on = options.retry_exceptions
+        task.pool = self._pool_of(options, depth)
         with self.lock:
-            self._drain()
-            self._hold(task, registration.captured)
+            if registration.captured:
+                self._hold(task, registration.captured)
             self.tasks.add(task)
-            self._schedule_tick()
-            results = self._results(task)
+            if self._timer is None:
+                self._schedule_tick()
+            if not self._will_flush and self.tasks.holds_back():
+                self._will_flush = True
+                self.loop.call_soon(self._flush_soon)
         self.interrupts.check()
-        return results
+        return self._results(task)
 
     def create_actor(
         self,
@@ -486,28 +492,40 @@ class ClusterRuntime:
         num_returns: Any,
         backpressure: int | None,
     ) -> PendingTask:
-        data, stored, slots, refs = self._encoder.encode_arguments(args, kwargs)
+        is_stream = num_returns == "streaming"
         message = m.Task(
-            id=self._ids.next(),
-            attempt=0,
-            function=function_id,
-            name=name,
-            args=data,
-            num_returns=m.Task.STREAMING if num_returns == "streaming" else num_returns,
-            owner=self.address,
+            self._ids.next(),
+            0,
+            function_id,
+            name,
+            b"",
+            m.Task.STREAMING if is_stream else num_returns,
         )
-        if num_returns == "streaming":
+        if is_stream:
             message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
+        task = PendingTask(message)
+        if args or kwargs:
+            self._add_arguments(task, args, kwargs)
+        return task
+
+    def _add_arguments(
+        self, task: PendingTask, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        data, stored, task.slots, refs = self._encoder.encode_arguments(args, kwargs)
+        task.message.args = data
+        task.size_bytes += len(data)
         if stored is not None:
-            message.stored_args = stored.id
-        task = PendingTask(message, None)
-        task.slots = slots
+            task.message.stored_args = stored.id
         if refs:
             with self.lock:  # while `refs` still hold them
-                for ref in refs:
-                    self.objects.hold(ref.id, ref.owner)
-                    task.held.append(ref.id)
-        return task
+                self._hold(task, refs)
+
+    def _pool_of(self, options: TaskOptions, depth: int) -> PoolKey:
+        known = self._last_pool  # most programs submit with one record of options for long
+        if known is None or known[0] is not options or known[1][1] != depth:
+            resources = {"CPU": options.num_cpus, **options.resources}
+            known = self._last_pool = options, (tuple(sorted(resources.items())), depth)
+        return known[1]
 
     def _hold(self, task: PendingTask, refs: Sequence[ObjectRef]) -> None:
         for ref in refs:
@@ -517,7 +535,7 @@ class ClusterRuntime:
     def _results(self, task: PendingTask) -> list[ObjectRef] | ObjectRefGenerator:
         if task.message.num_returns == m.Task.STREAMING:
             return ObjectRefGenerator(task.id, self)
-        return [ObjectRef(object_id, self.address, self) for object_id in task.return_ids()]
+        return [ObjectRef(object_id, self.address, self) for object_id in task.returns]
 
     def _put_serialized(self, value: Serialized) -> ObjectRef:
         object_id = ids.object_id(self._ids.next(), 0)
@@ -561,6 +579,8 @@ class ClusterRuntime:
         return values
 
     def _load(self, object_id: bytes, value: m.Value) -> Any:
+        if value.kind == m.Value.INLINE and not value.refs:
+            return serialize.loads(value.data, None)
         adopted: list[bytes] = []
         result = self.load_value(object_id, value, adopted)
         if adopted:
@@ -617,6 +637,7 @@ class ClusterRuntime:
         return self.host is None or self.host.may_interrupt()
 
     def _drain(self) -> None:
+        self.tasks.flush()
         released, streams = self.released, self.dropped_streams
         while released:
             self.objects.drop(released.popleft())
@@ -639,6 +660,15 @@ class ClusterRuntime:
         with self.lock:
             self._drain()
         self.store.flush()
+
+    def _flush_soon(self) -> None:
+        self.loop.call_later(_FLUSH_AFTER_S, self._flush)
+
+    def _flush(self) -> None:
+        """The program may not wait for what it has submitted: then this sends it."""
+        with self.lock:
+            self._will_flush = False
+            self.tasks.flush()
 
     def _schedule_tick(self) -> None:
         if self._timer is None:
@@ -698,6 +728,7 @@ class ClusterRuntime:
                 with self.lock:
                     table = self.actors if self.actors.owns_key(message.key) else self.tasks
                     table.granted(message)
+                    self._schedule_tick()
             case m.Reclaim():
                 with self.lock:
                     self.tasks.reclaimed(message)

@@ -130,7 +130,7 @@ class ObjectTable:
         """The value of an object is known. One that nobody holds any more is freed at once."""
         entry = self._entries.get(object_id)
         if entry is None:
-            if value.kind == m.Value.STORED:
+            if value.kind == m.Value.STORED and owner_of(object_id) == self._process_id:
                 self._to_free.append(object_id)
             return
         if not entry.owner:

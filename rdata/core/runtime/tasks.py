@@ -65,8 +65,9 @@ class TaskTable:
         if message.num_returns == m.Task.STREAMING:
             self.streams[task.id] = Stream(task.id, message.backpressure)
         else:
-            for object_id in task.return_ids():
+            for object_id in task.returns:
                 self._objects.create(object_id)
+        message.runs_once = task.retries_left == 0
         self._tasks[task.id] = task
         if task.slots:
             resolve(self._objects, task, lambda: self._arguments_ready(task))
@@ -98,6 +99,16 @@ class TaskTable:
     def is_idle(self) -> bool:
         """Whether no task is unfinished."""
         return not self._tasks
+
+    def flush(self) -> None:
+        """Send what was held back to go together."""
+        if self._submitter.holds_back:
+            self._submitter.flush(time.monotonic())
+            self._act()
+
+    def holds_back(self) -> bool:
+        """Whether `flush` has something to do."""
+        return self._submitter.holds_back
 
     def owns_key(self, key: int) -> bool:
         """Whether the agent's `key` is one of these pools."""
@@ -151,11 +162,11 @@ class TaskTable:
         if stream is not None:
             self.fail_stream(stream, values[0])
         elif task.message.num_returns == 1:
-            self._objects.complete(ids.object_id(task.id, 0), values[0])
+            self._objects.complete(task.returns[0], values[0])
         else:
-            returns = task.return_ids()
-            given = list(values) if len(values) == len(returns) else [values[0]] * len(returns)
-            for object_id, value in zip(returns, given, strict=True):
+            num_returns = len(task.returns)
+            given = values if len(values) == num_returns else [values[0]] * num_returns
+            for object_id, value in zip(task.returns, given, strict=True):
                 self._objects.complete(object_id, value)
         if task.held:
             self._objects.drop_all(task.held)
@@ -165,24 +176,29 @@ class TaskTable:
         self.finish(task, [m.Value(m.Value.ERROR, serialize.dump_system_error(error))])
 
     def worker_died(self, worker: bytes, reason: str) -> None:
-        """A leased worker has ended: only the first of its tasks had started."""
+        """A leased worker has ended, and with it the task that it ran."""
         self._sent_functions.pop(worker, None)
         lease = self._lease_of.pop(worker, None)
         if lease is None:
             return
         self._workers.pop(lease, None)
         lost = self._submitter.lease_lost(lease, time.monotonic())
-        for position, task in enumerate(lost):
+        suspects = _suspects([task for task in lost if isinstance(task, PendingTask)])
+        for task in lost:
             assert isinstance(task, PendingTask)
             if task.id not in self._tasks:
                 continue
             if task.is_cancelled:
                 self.fail(task, _cancelled(task))
-            elif position == 0 and task.retries_left == 0:
+            elif task not in suspects:
+                self._retry(task)
+            elif len(suspects) > 1:
+                task.is_suspect = True  # uncharged: the next time it runs alone
+                self._retry(task)
+            elif task.retries_left == 0:
                 self.fail(task, WorkerCrashedError(crash_text(task, reason)))
             else:
-                if position == 0 and task.retries_left > 0:
-                    task.retries_left -= 1
+                task.retries_left -= task.retries_left > 0
                 self._retry(task)
         self._act()
 
@@ -295,8 +311,7 @@ class TaskTable:
             error = self._load_error(value.data)
             if not (isinstance(task.retry_on, tuple) and isinstance(error, task.retry_on)):
                 return False
-        if task.retries_left > 0:
-            task.retries_left -= 1
+        task.retries_left -= task.retries_left > 0
         self._retry(task)
         return True
 
@@ -306,6 +321,7 @@ class TaskTable:
         if stream is not None:
             stream.num_acknowledged = task.message.num_taken = stream.num_taken
             task.message.num_delivered = stream.num_arrived
+        task.message.runs_once = task.retries_left == 0
         self._submitter.retry(task.pool, [task], time.monotonic())
 
     # ------------------------------------------------------------ carrying out decisions
@@ -395,6 +411,18 @@ def crash_text(task: PendingTask, reason: str) -> str:
         f"task {task.message.name} failed {tried}: {reason} "
         "(max_retries says how often to try again)"
     )
+
+
+def _suspects(lost: list[PendingTask]) -> list[PendingTask]:
+    """Of a dead worker's tasks, in order, those that may have been running.
+
+    Replies of tasks that may run again travel together, so some of those may have finished; a
+    task without retries is started only when all before it are known to have.
+    """
+    if lost and lost[0].message.runs_once:
+        return lost[:1]
+    ends = [position for position, task in enumerate(lost) if task.message.runs_once]
+    return lost[: ends[0]] if ends else lost
 
 
 def _cancelled(task: PendingTask) -> TaskCancelledError:

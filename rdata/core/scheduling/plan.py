@@ -41,6 +41,8 @@ class Planner:
         self._max_starting, self._now = max_starting, now
         self._plan = Plan(dict(ledger.free))
         self._free = dict(ledger.free)  # for whoever is next
+        self._obtainable = {name: ledger.obtainable(name) for name in ledger.total}
+        self._floor: dict[str, int] = {}  # of that, what must stay for those that await a start
         self._num_idle: dict[Job, int] = {}
         self._turns: dict[bytes, int] = {}
         self._late = itertools.count(_LATE)
@@ -55,46 +57,68 @@ class Planner:
         heapq.heapify(heap)
         while heap:
             order, waiting, wanted, queue, index = heapq.heappop(heap)
-            if not fits(waiting.needs, self._free):
+            if not self._has_room(waiting):
                 if order[0] == OVERDUE:
                     self._hold_back(waiting)
                 continue  # nor does anything behind it in its queue
             turn = self._turns.get(waiting.requester, 0)
             is_its_turn = order[0] < 0 or turn <= order[1]
-            if is_its_turn and not self._serve(waiting):
-                continue  # its job gets no further worker
+            if not is_its_turn:  # its requester was served in the meantime
+                order = (0, turn, order[2])
+            elif self._grant(waiting):
+                wanted -= 1
+                order = self._next_order(waiting)
+            elif self._start(waiting):
+                wanted -= 1  # it keeps its place until it is granted
+            else:
+                continue  # its job gets no further worker, so nor does its queue
             if 0 <= index < len(queue) - 1:
                 next_order, following = queue[index + 1]
                 heapq.heappush(heap, (next_order, following, following.count, queue, index + 1))
-            wanted -= is_its_turn
             if wanted:
-                order = self._next_order(waiting, next(self._late) if is_its_turn else order[2])
                 heapq.heappush(heap, (order, waiting, wanted, queue, -1))
         return self._plan
 
-    def _serve(self, waiting: Waiting) -> bool:
-        job = self._roster.jobs[waiting.job]
-        num_idle = self._num_idle.setdefault(job, len(job.idle))
-        if num_idle:
-            self._num_idle[job] -= 1
-            self._plan.grants.append(waiting)
-        elif self._may_start(job):
-            self._plan.num_starting[job] = self._plan.num_starting.get(job, 0) + 1
-            self._plan.starting[waiting] = self._plan.starting.get(waiting, 0) + 1
-        else:
+    def _has_room(self, waiting: Waiting) -> bool:
+        if not fits(waiting.needs, self._free):
             return False
+        floor = self._floor
+        return all(self._free[n] - c >= floor.get(n, 0) for n, c in waiting.holds.items())
+
+    def _grant(self, waiting: Waiting) -> bool:
+        job = self._roster.jobs[waiting.job]
+        if not self._num_idle.setdefault(job, len(job.idle)):
+            return False
+        self._num_idle[job] -= 1
+        self._plan.grants.append(waiting)
+        self._take(waiting, is_for_good=waiting.is_dedicated)
+        return True
+
+    def _start(self, waiting: Waiting) -> bool:
+        job = self._roster.jobs[waiting.job]
+        if not self._may_start(job):
+            return False
+        self._plan.num_starting[job] = self._plan.num_starting.get(job, 0) + 1
+        self._plan.starting[waiting] = self._plan.starting.get(waiting, 0) + 1
+        self._take(waiting, is_for_good=True)
+        for name, count in waiting.needs.items():
+            only_at_first = count - waiting.holds.get(name, 0)
+            self._floor[name] = max(self._floor.get(name, 0), only_at_first)
+        return True
+
+    def _take(self, waiting: Waiting, *, is_for_good: bool) -> None:
         for name, count in waiting.holds.items():
             self._free[name] -= count
             self._plan.spare[name] -= count
-        if waiting.depth <= 0:
-            self._turns[waiting.requester] = next(self._late)
-        return True
+            if is_for_good:
+                self._obtainable[name] -= count
 
-    def _next_order(self, waiting: Waiting, number: int) -> Order:
-        """Of a demand that has been served, or whose requester has."""
+    def _next_order(self, waiting: Waiting) -> Order:
+        """As it will be once the demand has been served."""
         if waiting.depth > 0:
             return (-waiting.depth, -waiting.number, 0)
-        return (0, self._turns[waiting.requester], number)
+        self._turns[waiting.requester] = next(self._late)
+        return (0, self._turns[waiting.requester], next(self._late))
 
     def _may_start(self, job: Job) -> bool:
         num_planned = self._plan.num_starting.get(job, 0)
@@ -109,6 +133,6 @@ class Planner:
         from leases that end or are asked back: what a blocked task or an actor holds may depend
         on the very work that this would hold up.
         """
-        if all(self._ledger.obtainable(name) >= count for name, count in waiting.needs.items()):
+        if fits(waiting.needs, self._obtainable):
             for name, count in waiting.needs.items():
                 self._free[name] -= count

@@ -2,7 +2,8 @@
 
 A demand that does not fit asks for as many leases as it needs, the oldest first: of shallower
 work, without bound; of equally deep work (of deeper work, too, if it is overdue), and of its own
-requester under another key, so far as that evens out how many each has. Whatever else holds what it lacks is asked not to stay idle.
+requester under another key, so far as that evens out how many each has. Whatever else holds what
+it lacks is asked not to stay idle.
 Each lease is asked at most once in each of the two ways.
 """
 

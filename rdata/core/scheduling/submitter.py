@@ -16,7 +16,11 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 _MIN_RUN_S = 20e-6  # what a task costs its worker beside the function
+_BURST_S = 0.0002  # tasks that follow each other faster are sent together; longer: later starts
+_BATCH = 64  # so many at most; more: workers wait longer for the first of them
 _MAX_AHEAD = 1000  # tasks on one worker; more would only be taken back
 _MAX_WANTED = 256  # leases asked for at once; grants of more come when these are used
 _WORTH_TAKING_S = 0.002  # less waiting work than this is not worth a message
@@ -29,33 +33,30 @@ class Queued(Protocol):
     id: bytes
     function_id: bytes
     size_bytes: int
+    is_suspect: bool  # may have ended a worker: it goes alone
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(msgspec.Struct, frozen=True):
     """Send the tasks to the lease's worker."""
 
     lease: int
     tasks: list[Queued]
 
 
-@dataclass(frozen=True, slots=True)
-class WantLeases:
+class WantLeases(msgspec.Struct, frozen=True):
     """Tell the agent how many more leases the pool could use."""
 
     pool: Hashable
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnLease:
+class ReturnLease(msgspec.Struct, frozen=True):
     """Give the worker back to the agent."""
 
     lease: int
 
 
-@dataclass(frozen=True, slots=True)
-class TakeBackTasks:
+class TakeBackTasks(msgspec.Struct, frozen=True):
     """Ask the lease's worker for the tasks that it has not started."""
 
     lease: int
@@ -70,6 +71,7 @@ class _Pool:
     queue: deque[Queued] = field(default_factory=deque)
     leases: dict[int, _Lease] = field(default_factory=dict)
     wanted: int = 0
+    submitted_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class Submitter:
 
     def __init__(self, target_s: float, batch_bytes: int, idle_s: float) -> None:
         self.commands: list[Command] = []
+        self.holds_back = False  # `flush` has something to do
         self._target_s = target_s
         self._batch_bytes = batch_bytes
         self._idle_s = idle_s
@@ -104,7 +107,19 @@ class Submitter:
         if pool is None:
             pool = self._pools[pool_key] = _Pool(pool_key)
         pool.queue.extend(tasks)
-        self._supply(pool, now)
+        is_burst = now - pool.submitted_at < _BURST_S
+        pool.submitted_at = now
+        if not is_burst or len(pool.queue) % _BATCH == 0:
+            self._supply(pool, now)
+        else:
+            self.holds_back = True
+
+    def flush(self, now: float) -> None:
+        """The burst is over: send what was held back."""
+        if self.holds_back:
+            self.holds_back = False
+            for pool in self._pools.values():
+                self._supply(pool, now)
 
     def retry(self, pool_key: Hashable, tasks: list[Queued], now: float) -> None:
         """Tasks that ran in vain go before those that have not run."""
@@ -263,7 +278,7 @@ class Submitter:
             lease.ahead_s, lease.ahead_bytes = 0.0, 0
         while pool.queue and len(batch) < share:
             task = pool.queue[0]
-            run_s = self._run_s.get(task.function_id)
+            run_s = None if task.is_suspect else self._run_s.get(task.function_id)
             if lease.running:
                 # Behind others only if both they and it are known to be short.
                 if run_s is None or lease.ahead_s + run_s > self._target_s:

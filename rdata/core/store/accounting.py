@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import nlargest
+from typing import TypeVar
 
 from rdata.core.ids import owner_of
 from rdata.core.store.pages import PAGE_BYTES, Pages, pages_for
@@ -58,6 +59,7 @@ class DropSegment:
     written_by: frozenset[bytes]
 
 
+T = TypeVar("T")
 Command = PunchRange | DropSegment
 
 
@@ -163,8 +165,7 @@ class StoreAccount:
         """The writer is done: the object can be opened. Ignored when it has been dropped since."""
         for made in self._objects(object_id):
             if made.writer == process:
-                made.writer = None
-                self._writing[process].discard(made)
+                self._end_writing(made)
                 self._drop_if_unheld(made)
 
     def abandon(self, object_id: bytes, process: bytes) -> None:
@@ -212,10 +213,7 @@ class StoreAccount:
         made = self._current.pop(object_id, None)
         if made is None:
             return
-        owned = self._owned[owner_of(object_id)]
-        owned.discard(object_id)
-        if not owned:
-            del self._owned[owner_of(object_id)]
+        _discard(self._owned, owner_of(object_id), object_id)
         made.is_freed = True
         self._freed[object_id].append(made)
         self._drop_if_unheld(made)
@@ -225,7 +223,7 @@ class StoreAccount:
 
         Its pins count as tainted: it can no longer tell whether it left forks that still read.
         """
-        for made in self._writing.pop(process, set()):
+        for made in tuple(self._writing.get(process, ())):
             self._abandon(made)
         for object_id in self._pins.pop(process, Counter()):
             self._release(object_id, process, is_last=True, is_tainted=True)
@@ -305,11 +303,14 @@ class StoreAccount:
                 made.readers.discard(process)
                 self._drop_if_unheld(made)
 
+    def _end_writing(self, made: _Object) -> None:
+        assert made.writer is not None
+        _discard(self._writing, made.writer, made)
+        made.writer = None
+
     def _abandon(self, made: _Object) -> None:
         """Drop an object that may be half written, and pages that may not be resident yet."""
-        if made.writer is not None:
-            self._writing[made.writer].discard(made)
-        made.writer = None
+        self._end_writing(made)
         if self._current.get(made.object_id) is made:
             self.free(made.object_id)
         else:
@@ -418,6 +419,12 @@ def _placement(made: _Object, *, is_new: bool, is_resident: bool) -> Placement:
         capacity=made.segment.pages.num_pages * PAGE_BYTES,
         is_resident=is_resident,
     )
+
+
+def _discard(sets: dict[bytes, set[T]], key: bytes, item: T) -> None:
+    sets[key].remove(item)
+    if not sets[key]:
+        del sets[key]
 
 
 def _describe(made: _Object, names: Mapping[bytes, str]) -> str:

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rdata.dataset.block import TARGET_BLOCK_BYTES, conform, no_rows, plain, rows_only, shape, unify_schemas
+from rdata.dataset.block import (
+    TARGET_BLOCK_BYTES,
+    conform,
+    no_rows,
+    plain,
+    rows_only,
+    shape,
+    unify_schemas,
+)
 from rdata.dataset.columns import require_columns
 from rdata.dataset.formats.output import OutputJob, WrittenFile, open_output
 from rdata.dataset.formats.paths import (

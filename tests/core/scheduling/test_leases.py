@@ -124,7 +124,7 @@ def test_a_demand_replaces_the_earlier_one():
 def test_no_more_workers_are_started_than_the_demand_needs():
     node = Node(4, starts=False)  # four are in start since the job began
     assert node.want(10) == []
-    assert starts(node.want(4, resources={"CPU": 0.5}, key=2)) == []
+    assert node.want(4, resources={"CPU": 0.5}, key=2) == []
     node = Node(2)
     held = grants(node.want(2, resources={"CPU": 0.5}))
     node.starts = False
@@ -151,6 +151,16 @@ def test_what_awaits_a_starting_worker_is_not_given_to_who_comes_later():
     node.want(requester=OTHER_DRIVER, job=OTHER_JOB)
     assert node.want(requester=DRIVER) == []  # although its job has an idle worker
     assert grants(node.do("worker_ready", start.worker, OTHER_JOB))
+
+
+def test_an_actor_that_awaits_a_starting_worker_finds_its_cpu_free():
+    node = Node(1)
+    node.starts = False
+    (start,) = starts(node.do("job_started", OTHER_JOB))
+    node.want(requester=OTHER_DRIVER, job=OTHER_JOB, held={}, dedicated=True)
+    assert node.want(requester=DRIVER) == []
+    served = grants(node.do("worker_ready", start.worker, OTHER_JOB))
+    assert [grant.requester for grant in served] == [OTHER_DRIVER, DRIVER]
 
 
 def test_the_end_of_a_job_kills_its_workers_and_drops_its_demands():

@@ -191,6 +191,8 @@ class Leases(RuleBasedStateMachine):
         starting: Counter[bytes] = Counter()
         started_for: Counter[Party] = Counter()
         late = itertools.count(10**9)
+        obtainable = self.obtainable()
+        floor: Sums = dict.fromkeys(free, Fraction(0))  # must stay for those that await a start
         passed: set[str] = set()  # jobs and shapes of which none can be served
         while True:
             for demand in sorted(demands, key=lambda d: self.order(d, turns)):
@@ -198,9 +200,10 @@ class Leases(RuleBasedStateMachine):
                 kind = f"{job!r} {sorted(demand.needs.items())} {sorted(demand.holds.items())}"
                 if not demand.count or kind in passed:
                     continue
-                if not fit(demand.needs, free):
+                left = minus(free, demand.holds)
+                if not (fit(demand.needs, free) and all(left[n] >= floor[n] for n in demand.holds)):
                     passed.add(kind)
-                    if demand.is_overdue and fit(demand.needs, self.obtainable()):
+                    if demand.is_overdue and fit(demand.needs, obtainable):
                         free = minus(free, demand.needs)
                     continue
                 may_start = starting[job] < self.num_starting(job) or (
@@ -209,17 +212,22 @@ class Leases(RuleBasedStateMachine):
                 if idle[job]:
                     idle[job] -= 1
                     granted.append(party)
+                    if demand.is_dedicated:
+                        obtainable = minus(obtainable, demand.holds)
+                    demand.is_overdue = False
+                    if not demand.depth:
+                        turns[demand.requester], demand.number = next(late), next(late)
                 elif may_start:
                     starting[job] += 1
                     started_for[party] += 1
+                    obtainable = minus(obtainable, demand.holds)
+                    at_first = minus(demand.needs, demand.holds)
+                    floor.update({name: max(floor[name], n) for name, n in at_first.items()})
                 else:
                     passed.add(kind)
                     continue
                 demand.count -= 1
-                demand.is_overdue = False
-                free = minus(free, demand.holds)
-                if not demand.depth:
-                    turns[demand.requester], demand.number = next(late), next(late)
+                free = left
                 break
             else:
                 return granted, starting, started_for
@@ -228,7 +236,7 @@ class Leases(RuleBasedStateMachine):
 
     def check_settled(self, commands: Iterable[Command]) -> None:
         """The commands of an event that has the scheduler look at all demands again."""
-        granted, starting, _ = self.plan()
+        granted, starting, started_for = self.plan()
         starts = {job: max(0, n - self.num_starting(job)) for job, n in starting.items()}
         commands = list(commands)
         grants = [c for c in commands if isinstance(c, Grant)]
@@ -236,8 +244,8 @@ class Leases(RuleBasedStateMachine):
         started = Counter(c.job for c in commands if isinstance(c, StartWorker))
         assert started == +Counter(starts)
         self.carry_out(commands)
-        assert not self.plan()[0]
-        self.check_reclaims()
+        assert self.plan() == ([], starting, started_for)  # nothing undoes what was planned
+        self.check_reclaims(started_for)
 
     def carry_out(self, commands: Iterable[Command]) -> None:
         for command in commands:
@@ -310,9 +318,8 @@ class Leases(RuleBasedStateMachine):
         lease = worker.lease if worker else None
         return lease is not None and not lease.is_blocked and self.now - demand.since < PATIENCE_S
 
-    def check_reclaims(self) -> None:
+    def check_reclaims(self, started_for: Counter[Party]) -> None:
         """The first that waits in vain has asked for all that it may."""
-        _, _, started_for = self.plan()
         spare = self.free()
         for party, count in started_for.items():
             for _ in range(count):
@@ -618,9 +625,9 @@ class Leases(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         for lease in sorted(self.leases):
-            self.carry_out_anything(self.scheduler.lease_returned(lease, self.now))
+            self.note_starts(self.scheduler.lease_returned(lease, self.now))
         for job in sorted(self.jobs):
-            self.scheduler.job_ended(job, self.now)
+            self.note_starts(self.scheduler.job_ended(job, self.now))
         for worker in sorted(self.workers):
             assert self.scheduler.worker_gone(worker, self.now) == []
         status = self.scheduler.status()
@@ -628,7 +635,7 @@ class Leases(RuleBasedStateMachine):
         assert (status.num_leases, status.num_waiting) == (0, 0)
         assert set(status.num_workers.values()) == {0}
 
-    def carry_out_anything(self, commands: Iterable[Command]) -> None:
+    def note_starts(self, commands: Iterable[Command]) -> None:
         for command in commands:
             if isinstance(command, StartWorker):
                 self.workers[command.worker] = ModelWorker(command.job)

@@ -318,6 +318,18 @@ class TestProtection:
         account.seal(an_id(2), WORKER)
         assert account.used_bytes == 5 * MIB
 
+    def test_a_pin_that_was_taken_back_twice_leaves_later_ones_alone(self) -> None:
+        account = an_account()
+        put(account, 1, 5 * MIB)
+        account.open(an_id(1), OTHER)
+        account.unpin(an_id(1), OTHER)
+        account.unpin(an_id(1), OTHER)
+        account.open(an_id(1), OTHER)
+        account.free(an_id(1))
+        assert account.used_bytes == 5 * MIB
+        account.unpin(an_id(1), OTHER)
+        assert account.used_bytes == 0
+
 
 class TestFull:
     def test_an_object_waits_for_room(self) -> None:

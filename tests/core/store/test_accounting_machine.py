@@ -32,13 +32,12 @@ AN_ID = st.builds(
     lambda owner, index: owner + index.to_bytes(12, "little"), A_PROCESS, st.integers(0, 2)
 )
 # Few sizes, so that what one object leaves fits another.
-A_SIZE = st.sampled_from(
-    [
-        *(pages * PAGE_BYTES for pages in (0, 1, 2, 300, 600, LARGE_PAGES - 1)),
-        *(pages * PAGE_BYTES - 1 for pages in (LARGE_PAGES, LARGE_PAGES + 400, 2 * LARGE_PAGES)),
-        *(pages * PAGE_BYTES for pages in (QUOTA_PAGES, QUOTA_PAGES + 1)),
-    ]
+A_SMALL_SIZE = st.sampled_from([0, PAGE_BYTES, PAGE_BYTES + 1, 300 * PAGE_BYTES, LARGE_BYTES - 1])
+A_LARGE_SIZE = st.sampled_from(
+    [pages * PAGE_BYTES - 1 for pages in (LARGE_PAGES + 1, LARGE_PAGES + 400, 2 * LARGE_PAGES)]
 )
+A_HUGE_SIZE = st.sampled_from([QUOTA_PAGES * PAGE_BYTES, QUOTA_PAGES * PAGE_BYTES + 1])
+A_SIZE = A_SMALL_SIZE | A_LARGE_SIZE | A_LARGE_SIZE | A_HUGE_SIZE
 
 
 @dataclass(eq=False)
@@ -182,6 +181,12 @@ class Store(RuleBasedStateMachine):
             for other in alike:
                 other.believed.discard(process)
 
+    @rule(object_id=AN_ID, process=A_PROCESS)
+    def a_pin_that_is_not_there_is_not_taken_back(self, object_id: bytes, process: bytes) -> None:
+        alike = [made for made in self.objects if made.object_id == object_id]
+        if not any(made.views[process] for made in alike):
+            self.account.unpin(object_id, process)
+
     @precondition(live)
     @rule(data=st.data())
     def free(self, data: st.DataObject) -> None:
@@ -281,6 +286,8 @@ class Store(RuleBasedStateMachine):
         assert not self.objects
         assert not self.segments
         assert (self.account.used_bytes, self.account.idle_bytes) == (0, 0)
+        records = [value for value in vars(self.account).values() if isinstance(value, dict | list)]
+        assert not any(records), "something about the dead is kept"
 
 
 TestStore = Store.TestCase

@@ -54,6 +54,7 @@ def read(text: bytes, dialect: Dialect) -> Reading:
 # What a text is put together from, so that quotes meet delimiters and line ends often.
 _PARTS = [
     *(b'"', b'"', b'""', b",", b",", b"\n", b"\n", b"\r\n", b"\r", b"a", b"1", b" ", b"\\"),
+    b"\\\\",
     *("é".encode(), b'",', b'"\n', b',"', b'\n"', b'",\n"', b"\xef\xbb\xbf"),
 ]
 any_text = st.lists(st.sampled_from(_PARTS), max_size=40).map(b"".join)

@@ -28,7 +28,8 @@ texts = st.one_of(reference.any_text, reference.written_text)
 
 
 @given(texts, dialects, st.integers(0, 400))
-@example(b'"a""b",c\n', Dialect(), 3)  # between the two quotes
+@example(b'"a""\n",c\n', Dialect(), 3)  # between the two quotes
+@example(b"a\\\\\nb\n", Dialect(escape=b"\\"), 2)  # the second escape escapes nothing
 @example(b'"a\r\n', Dialect(), 3)
 @example(b"a\r\nb", Dialect(), 2)  # between the two bytes of a line end
 def test_the_first_row_start_after_any_offset(text: bytes, dialect: Dialect, offset: int) -> None:
@@ -38,6 +39,8 @@ def test_the_first_row_start_after_any_offset(text: bytes, dialect: Dialect, off
 
 
 @given(texts, texts, dialects, st.integers(0, 200), st.integers(0, 200))
+@example(b'"x""a', b",b\n", Dialect(), 1, 6)  # it must not start between the two quotes
+@example(b'"x\\"', b"a,b\n", Dialect(escape=b"\\"), 0, 6)  # nor after the escape
 def test_what_is_proven_holds_whatever_precedes(
     before: bytes, text: bytes, dialect: Dialect, origin: int, offset: int
 ) -> None:

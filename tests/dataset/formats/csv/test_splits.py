@@ -90,6 +90,7 @@ def read_split(
 )
 @example(b'a,"x\ny"\nb,"z"\n', [5], 1, 4, None, '"', True, False)
 @example(b'"a""b",c\n' * 3, [3], 1, 4, None, '"', True, False)
+@example(b"a\n\xef\xbb\xbfb\n", [2], 1, 4, None, '"', True, False)  # a mark that is text
 def test_every_split_gives_the_unsplit_rows(
     file: Path,
     small_reads: None,
@@ -172,10 +173,12 @@ class TestLongFields:
         assert rows == [{"f0": "1", "f1": prose}, {"f0": "2", "f1": "b"}]
 
     @pytest.mark.parametrize("before", [0, 30, 200])
+    @pytest.mark.parametrize("first_piece_bytes", [16, 1 << 20])
     def test_that_look_like_rows_are_refused(
-        self, file: Path, monkeypatch: pytest.MonkeyPatch, before: int
+        self, file: Path, monkeypatch: pytest.MonkeyPatch, before: int, first_piece_bytes: int
     ) -> None:
         monkeypatch.setattr(pieces, "LOOKBACK_BYTES", 64)
+        monkeypatch.setattr(pieces, "FIRST_PIECE_BYTES", first_piece_bytes)
         text = "1,2\n" * before + '3,"' + "4,5\n" * 200 + '"\n6,7\n'
         with pytest.raises(CsvSplitError, match=r"looks like rows.*split=False") as caught:
             self.split_in_four(file, text.encode())

@@ -1,0 +1,65 @@
+"""Do aggregates taken in parts equal those of the whole?"""
+
+from __future__ import annotations
+
+import decimal
+import math
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rdata.dataset.aggregates import AggregateSink, CountRows, OfColumn
+
+values = st.lists(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=6), max_size=5)
+
+
+@given(values)
+def test_integers_are_exact_however_the_rows_are_cut(parts: list[list[int | None]]) -> None:
+    blocks = [pa.table({"x": pa.array(part, pa.int64())}) for part in parts]
+    kinds = ("sum", "min", "max", "mean")
+    sink = AggregateSink((CountRows(), *(OfColumn(kind, "x") for kind in kinds)))
+    results = [sink.consume(i, iter([block])) for i, block in enumerate(blocks)]
+    whole = [value for part in parts for value in part if value is not None]
+    expected = (
+        [sum(whole), min(whole), max(whole), sum(whole) / len(whole)] if whole else [None] * 4
+    )
+    assert sink.merge(results) == [sum(map(len, parts)), *expected]
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.integers(1, 5))
+def test_floats_are_close_and_the_same_each_time(numbers: list[float], num_parts: int) -> None:
+    parts = [numbers[i::num_parts] for i in range(num_parts)]
+    sink = AggregateSink((OfColumn("sum", "x"),))
+
+    def total() -> float:
+        blocks = iter([pa.table({"x": pa.array(part, pa.float64())}) for part in parts])
+        (result,) = sink.merge([sink.consume(0, blocks)])
+        return float(result)
+
+    assert total() == total()
+    assert math.isclose(total(), math.fsum(numbers), rel_tol=1e-9, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "expected"),
+    [
+        (pa.array([True, None, True]), "sum", 2),
+        (
+            pa.array([decimal.Decimal("1.50"), decimal.Decimal("2.25")]),
+            "sum",
+            decimal.Decimal("3.75"),
+        ),
+        (pa.array(["b", "a", None]).dictionary_encode(), "min", "a"),
+        (pa.array([2**64 - 1, 2**64 - 1], pa.uint64()), "sum", 2**65 - 2),
+        (pa.array([-(2**63), -(2**63)]), "sum", -(2**64)),
+        (pa.array([None, None], pa.float64()), "mean", None),
+    ],
+    ids=["bool", "decimal", "category", "uint64", "int64", "nulls"],
+)
+def test_types(column: pa.Array, kind: Any, expected: Any) -> None:
+    sink = AggregateSink((OfColumn(kind, "x"),))
+    blocks = iter([pa.table({"x": column}).slice(i, 1) for i in range(len(column))])
+    assert sink.merge([sink.consume(0, blocks)]) == [expected]

@@ -1,0 +1,253 @@
+"""Do the files of a write appear together or not at all, each row once, with one schema?"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import rdata
+from rdata.dataset import SaveMode
+from rdata.dataset.formats.output import output_job
+from rdata.dataset.formats.parquet import ParquetSink
+from rdata.errors import DataError, OptionError
+
+pytestmark = pytest.mark.usefixtures("local")
+
+Row = dict[str, Any]
+
+
+def identity(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch
+
+
+def test_what_is_written_is_read_back_in_order(tmp_path: Path) -> None:
+    rdata.range(100).map_batches(identity).write_parquet(tmp_path / "out")
+    names = sorted(os.listdir(tmp_path / "out"))
+    assert len(names) == 16
+    assert all(name.endswith(".parquet") for name in names)
+    back = rdata.read_parquet(tmp_path / "out")
+    assert back.take_all() == [{"id": i} for i in range(100)]
+    assert pd.read_parquet(tmp_path / "out")["id"].tolist() == list(range(100))
+
+
+def test_a_plan_in_the_driver_writes_as_well(tmp_path: Path) -> None:
+    rdata.range(10, override_num_blocks=2).write_parquet(str(tmp_path / "out"))
+    assert rdata.read_parquet(tmp_path / "out").sum("id") == 45
+
+
+def test_nothing_is_seen_before_the_end_nor_after_a_failure(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    seen: list[list[str]] = []
+
+    def look(batch: dict[str, Any]) -> dict[str, Any]:
+        seen.append([name for name in os.listdir(out) if not name.startswith(".")])
+        if batch["id"][0] == 90:
+            raise ValueError("late")
+        return batch
+
+    with pytest.raises(ValueError, match="late"):
+        rdata.range(100, override_num_blocks=10).map_batches(look).write_parquet(out)
+    assert len(seen) == 10
+    assert set(map(tuple, seen)) == {()}
+    assert os.listdir(out) == []
+
+
+def test_files_of_attempts_that_count_for_nothing_are_not_published(tmp_path: Path) -> None:
+    job = output_job(tmp_path, ".parquet", None)
+    job.begin(SaveMode.APPEND)
+    sink = ParquetSink(job)
+    block = pa.table({"a": [1, 2]})
+    (lost,) = sink.consume(0, iter([block]))  # its worker died after this, say
+    (kept,) = sink.consume(0, iter([block]))
+    assert lost.temporary_path != kept.temporary_path
+    assert lost.final_name == kept.final_name
+    job.publish([kept], SaveMode.APPEND)
+    assert os.listdir(tmp_path) == [kept.final_name]
+    assert pq.read_table(tmp_path).num_rows == 2
+
+
+class TestModes:
+    def write(self, folder: Path, number: int, mode: Any) -> None:
+        rdata.from_items([{"n": number}]).write_parquet(folder, mode=mode)
+
+    def numbers(self, folder: Path) -> list[int]:
+        return [row["n"] for row in rdata.read_parquet(folder).take_all()]
+
+    def test_append_is_the_default_and_adds(self, tmp_path: Path) -> None:
+        self.write(tmp_path, 1, SaveMode.APPEND)
+        rdata.from_items([{"n": 2}]).write_parquet(tmp_path)
+        assert sorted(self.numbers(tmp_path)) == [1, 2]
+
+    def test_overwrite_replaces(self, tmp_path: Path) -> None:
+        self.write(tmp_path, 1, "append")
+        (tmp_path / "deep").mkdir()
+        self.write(tmp_path, 2, "overwrite")
+        assert self.numbers(tmp_path) == [2]
+        assert len(os.listdir(tmp_path)) == 1
+
+    def test_overwrite_may_read_what_it_replaces(self, tmp_path: Path) -> None:
+        self.write(tmp_path, 1, "append")
+        dataset = rdata.read_parquet(tmp_path).map(lambda row: {"n": row["n"] + 1})
+        dataset.write_parquet(tmp_path, mode="overwrite")
+        assert self.numbers(tmp_path) == [2]
+
+    def test_a_failed_overwrite_keeps_the_old(self, tmp_path: Path) -> None:
+        self.write(tmp_path, 1, "append")
+        with pytest.raises(ZeroDivisionError):
+            rdata.range(2).map(lambda row: 1 / 0).write_parquet(tmp_path, mode="overwrite")
+        assert self.numbers(tmp_path) == [1]
+
+    def test_error_and_ignore_run_nothing(self, tmp_path: Path) -> None:
+        self.write(tmp_path, 1, "error")
+        calls: list[int] = []
+        dataset = rdata.range(2).map(lambda row: calls.append(1) or row)
+        with pytest.raises(OptionError, match='choose what to do with mode="overwrite"'):
+            dataset.write_parquet(tmp_path, mode="error")
+        dataset.write_parquet(tmp_path, mode=SaveMode.IGNORE)
+        assert calls == []
+        assert self.numbers(tmp_path) == [1]
+
+    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("")
+        with pytest.raises(OptionError, match="is a file; give a folder"):
+            self.write(tmp_path / "x", 1, "append")
+
+
+class TestSchemas:
+    def test_all_files_get_one_schema(self, tmp_path: Path) -> None:
+        def mixed(batch: dict[str, Any]) -> dict[str, Any]:
+            return {"x": {0: [None], 1: [1], 2: [2.5]}[int(batch["id"][0])]}
+
+        rdata.range(3).map_batches(mixed).write_parquet(tmp_path)
+        schemas = {
+            str(pq.read_schema(tmp_path / name).remove_metadata()) for name in os.listdir(tmp_path)
+        }
+        assert schemas == {"x: double"}
+        assert pq.read_table(tmp_path).column("x").to_pylist() == [None, 1.0, 2.5]
+
+    def test_types_that_nothing_holds_publish_nothing(self, tmp_path: Path) -> None:
+        def mixed(batch: dict[str, Any]) -> dict[str, Any]:
+            return {"x": ["text"] if batch["id"][0] else [1]}
+
+        with pytest.raises(DataError, match="column 'x' is int64 in one block and string in"):
+            rdata.range(2).map_batches(mixed).write_parquet(tmp_path)
+        assert os.listdir(tmp_path) == []
+
+    def test_no_rows_leave_one_file_with_the_schema(self, tmp_path: Path) -> None:
+        def none(frame: pd.DataFrame) -> pd.DataFrame:
+            return frame[:0].assign(name="")
+
+        rdata.range(40).map_batches(none).write_parquet(tmp_path)
+        assert len(os.listdir(tmp_path)) == 1
+        assert rdata.read_parquet(tmp_path).columns() == ["id", "name"]
+        assert rdata.read_parquet(tmp_path).count() == 0
+
+    def test_empty_blocks_among_full_ones_leave_no_file(self, tmp_path: Path) -> None:
+        rdata.range(16).filter(lambda row: row["id"] == 3).write_parquet(tmp_path)
+        assert len(os.listdir(tmp_path)) == 1
+        assert rdata.read_parquet(tmp_path).take_all() == [{"id": 3}]
+
+    def test_types_and_nulls_survive(self, tmp_path: Path) -> None:
+        table = pa.table(
+            {
+                "i": pa.array([1, None], pa.int16()),
+                "s": ["日本", None],
+                "l": pa.array([[1], None], pa.list_(pa.int32())),
+                "t": pa.array([0, None], pa.timestamp("ms", "Europe/Berlin")),
+                "n": pa.nulls(2, pa.float32()),
+            }
+        )
+        rdata.from_arrow(table).map_batches(lambda b: b, batch_format="pandas").write_parquet(
+            tmp_path
+        )
+        back = rdata.read_parquet(tmp_path)
+        schema = back.schema()
+        assert schema is not None
+        assert schema.base_schema == table.schema
+        assert back.take_all() == table.to_pylist()
+
+
+def test_arguments_reach_the_writer(tmp_path: Path) -> None:
+    rdata.range(100, override_num_blocks=1).write_parquet(
+        tmp_path, compression="zstd", row_group_size=40, use_dictionary=False
+    )
+    (name,) = os.listdir(tmp_path)
+    metadata = pq.read_metadata(tmp_path / name)
+    assert metadata.num_row_groups == 3
+    assert metadata.row_group(0).column(0).compression == "ZSTD"
+    assert "PLAIN_DICTIONARY" not in str(metadata.row_group(0).column(0).encodings)
+
+
+def test_urls_are_written_through_fsspec() -> None:
+    filesystem = fsspec.filesystem("memory")
+    filesystem.mkdirs("/out", exist_ok=True)
+    dataset = rdata.range(10, override_num_blocks=2)
+    dataset.write_parquet("memory://out/deep")
+    dataset.write_parquet("memory://out/deep", mode="overwrite")
+    names = [path for path in filesystem.find("/out") if not path.endswith("/")]
+    assert len(names) == 2
+    assert not any("/.rdata-" in name for name in names)
+    tables = [pq.read_table(io.BytesIO(filesystem.cat_file(name))) for name in sorted(names)]
+    assert pa.concat_tables(tables).column("id").to_pylist() == list(range(10))
+    assert rdata.read_parquet("memory://out/deep").sum("id") == 45
+    filesystem.rm("/out", recursive=True)
+
+
+class TestReadingParquet:
+    def test_row_groups_are_splits_and_small_ones_join(self, tmp_path: Path) -> None:
+        table = pa.table({"a": list(range(100)), "b": [str(i) for i in range(100)]})
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=10)
+        dataset = rdata.read_parquet(tmp_path / "a.parquet")
+        assert dataset.materialize().num_blocks() == 1
+        many = rdata.read_parquet(tmp_path / "a.parquet", override_num_blocks=10)
+        assert many.materialize().num_blocks() >= 10
+        assert many.take_all() == table.to_pylist()
+        assert many.limit(25).select_columns(["a"]).sum("a") == sum(range(25))
+
+    def test_columns_are_read_as_asked(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"a": [1], "b": [2], "c": [3]}), tmp_path / "a.parquet")
+        dataset = rdata.read_parquet(tmp_path, columns=["c", "a"])
+        assert dataset.take_all() == [{"c": 3, "a": 1}]
+        with pytest.raises(DataError, match="no column 'cc'; did you mean 'c'"):
+            rdata.read_parquet(tmp_path, columns=["cc"])
+
+    def test_files_may_differ_as_far_as_one_schema_holds_them(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "1.parquet")
+        pq.write_table(pa.table({"c": [True], "a": [0.5]}), tmp_path / "2.parquet")
+        assert rdata.read_parquet(tmp_path).take_all() == [
+            {"a": 1.0, "b": "x", "c": None},
+            {"a": 0.5, "b": None, "c": True},
+        ]
+        assert rdata.read_parquet(tmp_path).select_columns("b").take_all() == [
+            {"b": "x"},
+            {"b": None},
+        ]
+        pq.write_table(pa.table({"a": ["text"]}), tmp_path / "3.parquet")
+        with pytest.raises(DataError, match="column 'a'"):
+            rdata.read_parquet(tmp_path)
+
+    def test_counting_reads_footers_only(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"a": list(range(1000))}), tmp_path / "a.parquet")
+        dataset = rdata.read_parquet(tmp_path)
+        (tmp_path / "a.parquet").unlink()
+        assert dataset.count() == 1000
+        assert dataset.limit(7).rename_columns({"a": "b"}).repartition(2).count() == 7
+
+    def test_another_format_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "a.parquet").write_text("a,b\n1,2\n")
+        with pytest.raises(DataError, match=r"a\.parquet: is not a Parquet file"):
+            rdata.read_parquet(tmp_path)
+
+    def test_pandas_index_columns_are_plain_columns(self, tmp_path: Path) -> None:
+        frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="k"))
+        frame.to_parquet(tmp_path / "a.parquet")
+        kept = rdata.read_parquet(tmp_path).map_batches(lambda b: b, batch_format="pandas")
+        assert kept.take_all() == [{"a": 1, "k": "x"}, {"a": 2, "k": "y"}]

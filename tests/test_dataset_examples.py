@@ -1,0 +1,34 @@
+"""Do the examples of datasets run, and give the right result?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+import rdata
+from examples import etl_csv
+from tests.test_task_examples import run_as_program
+
+
+def test_etl_csv_inline(tmp_path: Path) -> None:
+    source = tmp_path / "orders.csv"
+    etl_csv.make_csv(source, 5_000)
+    with rdata.init(local_mode=True):
+        etl_csv.run(str(source), str(tmp_path / "out"))
+    expected = etl_csv.clean(pd.read_csv(source)).reset_index(drop=True)
+    found = pd.read_parquet(tmp_path / "out")
+    pd.testing.assert_frame_equal(found, expected)
+    assert 0 < len(found) < 5_000
+
+
+def test_etl_csv_on_a_cluster() -> None:
+    output = run_as_program("etl_csv.py")
+    assert re.search(r"read 200,000 orders, wrote 16\d,\d{3} to ", output)
+    assert "'country': '" in output
+
+
+def test_paillier_on_a_cluster() -> None:
+    output = run_as_program("paillier_batch.py", "--numbers", "60", "--bits", "256")
+    assert len(re.findall(r"\d\.\d\d x$", output, re.MULTILINE)) == 4
