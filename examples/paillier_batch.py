@@ -70,9 +70,7 @@ def by_dataset(key: PaillierPublicKey, numbers: Sequence[int], size: int) -> lis
     return [int(row["ciphertext"], 16) for row in dataset.iter_rows()]
 
 
-def check(
-    private: PaillierPrivateKey, ciphertexts: Sequence[int], numbers: Sequence[int]
-) -> None:
+def check(private: PaillierPrivateKey, ciphertexts: Sequence[int], numbers: Sequence[int]) -> None:
     """Decrypt all, and their sum, which was taken without decrypting."""
     encrypted = [EncryptedNumber(private.public_key, each) for each in ciphertexts]
     if [private.decrypt(each) for each in encrypted] != list(numbers):

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.csv as pa_csv
 
 import rdata
 from examples import etl_csv
-from tests.test_task_examples import run_as_program
+
+# Makes Arrow's pipe for Ctrl-C, which stays open for the life of the process.
+pa_csv.read_csv(io.BytesIO(b"a\n1\n"))
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run_as_program(name: str, *arguments: str) -> str:
+    """The output of an example that starts a node of its own."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    return done.stdout
 
 
 def test_etl_csv_inline(tmp_path: Path) -> None:

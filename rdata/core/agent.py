@@ -47,7 +47,8 @@ class NodeSpec:
     token: bytes
     resources: dict[str, float]
     store_bytes: int
-    is_embedded: bool  # ends with its first driver
+    is_embedded: bool  # ends with the process that launched it
+    launcher_pid: int
     settings: Settings
 
 
@@ -116,6 +117,7 @@ class Agent:
             m.Unpin: self._on_unpin,
             m.Free: lambda process, message: self._store.free(message.objects),
             m.CreateActor: self._on_create_actor,
+            m.ActorPlaced: self._on_actor_placed,
             m.ActorStarted: self._on_actor_started,
             m.FindActor: self._on_find_actor,
             m.LocateActor: self._on_locate_actor,
@@ -126,6 +128,8 @@ class Agent:
             m.Leave: self._on_leave,
         }
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
+        if spec.is_embedded:
+            self._watch_launcher(spec.launcher_pid)
         self._is_urgent = False
         self._timer = self.loop.call_later(_TICK_S, self._tick)
 
@@ -137,6 +141,17 @@ class Agent:
             self._listener.close()
             self._pool.close()
             self._store.close()
+
+    def _watch_launcher(self, pid: int) -> None:
+        """End with the driver that started this node, even if it never gets to register."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            self.loop.stop()
+            return
+        self.loop.watch(pidfd, self.loop.stop)
+        if os.getppid() != pid:  # it ended before, and the pid may be another's by now
+            self.loop.stop()
 
     # ------------------------------------------------------------ processes come and go
 
@@ -340,10 +355,11 @@ class Agent:
         answer = m.Failed(request.request, "ValueError", refusal) if refusal else None
         process.connection.send(answer or m.Done(request.request))
 
+    def _on_actor_placed(self, process: _Process, message: m.ActorPlaced) -> None:
+        self._act_head(self._head.placed(message.actor, process.id, process.address))
+
     def _on_actor_started(self, process: _Process, message: m.ActorStarted) -> None:
-        self._act_head(
-            self._head.started(message.actor, process.id, process.address, message.failure)
-        )
+        self._act_head(self._head.started(message.actor, message.failure))
 
     def _on_find_actor(self, process: _Process, request: m.FindActor) -> None:
         found = self._head.find(request.name, request.namespace)

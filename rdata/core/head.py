@@ -81,19 +81,24 @@ class Head:
         entry = self._actors.get(actor)
         return "" if entry is None else entry.request.class_name
 
-    def started(self, actor: bytes, worker: bytes, address: str, failure: str) -> list[Command]:
-        """Its constructor has returned on that worker, or (`failure`) raised."""
+    def placed(self, actor: bytes, worker: bytes, address: str) -> list[Command]:
+        """Its constructor is about to run on that worker."""
         entry = self._actors.get(actor)
         if entry is None:
             return [EndProcess(worker, self._deaths.get(actor, "the actor was ended"))]
         entry.worker, entry.address = worker, address
         self._by_worker[worker] = actor
-        if entry.kill_reason:
-            return [EndProcess(worker, entry.kill_reason)]
+        return []
+
+    def started(self, actor: bytes, failure: str) -> list[Command]:
+        """Its constructor has returned, or (`failure`) raised."""
+        entry = self._actors.get(actor)
+        if entry is None:
+            return []
         if failure:
             return self._ended(actor, failure)
         entry.is_started = True
-        at = ActorAt(actor, worker, address, "")
+        at = ActorAt(actor, entry.worker, entry.address, "")
         told: list[Command] = [Tell(process, at) for process in entry.waiting]
         entry.waiting.clear()
         return told

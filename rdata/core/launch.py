@@ -54,6 +54,7 @@ def launch_node(
         "resources": dict(resources),
         "object_store_memory": object_store_memory,
         "is_embedded": True,
+        "launcher_pid": os.getpid(),
         "settings": dataclasses.asdict(settings),
     }
     root = str(Path(rdata.__file__).parent.parent)

@@ -410,6 +410,12 @@ class CreateActor(Control, tag=23, gc=False):
     class_name: str
 
 
+class ActorPlaced(Control, tag=41, gc=False):
+    """Actor's process → agent: the actor will live here; its constructor is about to run."""
+
+    actor: bytes
+
+
 class ActorStarted(Control, tag=24, gc=False):
     """Actor's process → agent: the constructor has returned (or raised: `failure`)."""
 
@@ -548,6 +554,7 @@ CONTROL = (
     | DropSegments
     | Failed
     | CreateActor
+    | ActorPlaced
     | ActorStarted
     | FindActor
     | FoundActor

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ from rdata.errors import RdataError
 def main() -> None:
     """Run a node: spec in on stdin, one line out on stdout once it serves (or why it cannot)."""
     said = json.load(sys.stdin)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor a segment or worker
     answer = os.fdopen(os.dup(1), "w")
     try:
         session = create_session(said["temp_dir"])
@@ -62,7 +65,12 @@ def _spec(said: dict[str, Any]) -> NodeSpec:
     resources.update(said["resources"])
     store_bytes = said["object_store_memory"] or default_store_bytes(settings.store_fraction)
     return NodeSpec(
-        bytes.fromhex(said["token"]), resources, store_bytes, said["is_embedded"], settings
+        bytes.fromhex(said["token"]),
+        resources,
+        store_bytes,
+        said["is_embedded"],
+        said["launcher_pid"],
+        settings,
     )
 
 

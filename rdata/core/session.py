@@ -45,9 +45,14 @@ class Session:
 
     def remove(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # not empty: other nodes live
-            self.folder.parent.rmdir()
+        remove_session(self.folder)
+
+
+def remove_session(folder: Path) -> None:
+    """Delete a session's folder, and the one above if no other node has one there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty: other nodes live; or another was faster
+        folder.parent.rmdir()
 
 
 def create_session(temp_dir: str | None) -> Session:

@@ -333,6 +333,8 @@ class Worker:
             if self._actor is None:
                 raise RdataError(f"there is no actor in process {os.getpid()}")
             return self._call(getattr(self._actor, message.method), *args, **kwargs)
+        if message.actor:
+            self._runtime.agent.send(m.ActorPlaced(message.actor))
         function = self._function(message.function, adopted)
         if not message.actor:
             return self._call(function, *args, **kwargs)

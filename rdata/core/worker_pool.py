@@ -46,6 +46,7 @@ class WorkerProcess:
     id: bytes
     job: bytes
     control: socket.socket  # the agent's end
+    zygote: socket.socket  # that it was asked of
     pid: int = 0
     kill_reason: str = ""
     stderr_tail: deque[str] = field(default_factory=lambda: deque(maxlen=_STDERR_LINES_KEPT))
@@ -87,10 +88,10 @@ class WorkerPool:
     def start(self, worker_id: bytes, job: bytes, setup: WorkerSetup) -> None:
         """Ask for a worker; `on_started` follows."""
         mine, theirs = socket.socketpair()
-        worker = self.workers[worker_id] = WorkerProcess(worker_id, job, mine)
+        zygote_socket = self._preloaded if self._is_preloaded_ready else self._bare
+        worker = self.workers[worker_id] = WorkerProcess(worker_id, job, mine, zygote_socket)
         pipes = [self._follow(worker, is_stderr) for is_stderr in (False, True)]
         request = Fork(worker_id, setup.import_path, setup.directory, setup.environment)
-        zygote_socket = self._preloaded if self._is_preloaded_ready else self._bare
         with contextlib.suppress(ConnectionError):  # its end is seen, and the worker lost with it
             socket.send_fds(
                 zygote_socket, [msgspec.msgpack.encode(request)], [theirs.fileno(), *pipes]
@@ -173,21 +174,11 @@ class WorkerPool:
             self._num_preload_ends += 1
         self._is_preloaded_ready = False
         for worker in list(self.workers.values()):
-            # Its parent's death killed it; without a parent, nobody reports how it ended.
-            if worker.exit is None and (was_bare or not self._is_alive(worker)):
+            # Its parent's death kills it; without a parent, nobody reports how it ended.
+            if worker.exit is None and (was_bare or worker.zygote is zygote_socket):
                 self._exited_unreported(worker)
         if self._num_preload_ends < _MAX_PRELOAD_ENDS:
             self._preloaded = self._start_preload()
-
-    @staticmethod
-    def _is_alive(worker: WorkerProcess) -> bool:
-        if not worker.pid:
-            return False
-        try:
-            status = Path(f"/proc/{worker.pid}/stat").read_text()
-        except OSError:
-            return False
-        return status.rpartition(")")[2].split()[0] not in "ZX"
 
     # ------------------------------------------------------------ a worker's life
 

@@ -17,15 +17,17 @@ import importlib
 import os
 import random
 import select
-import shutil
 import signal
 import socket
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
+
+from rdata.core.session import remove_session
 
 _PR_SET_PDEATHSIG = 1
 _MAX_DATAGRAM = 64 * 1024
@@ -105,7 +107,7 @@ class Zygote:
                     kill(pid, signal.SIGKILL)
         for pid in self._pids_by_pidfd.values():
             os.waitpid(pid, 0)
-        shutil.rmtree(self._session_folder, ignore_errors=True)
+        remove_session(Path(self._session_folder))
 
     def _serve_request(self) -> bool:
         try:

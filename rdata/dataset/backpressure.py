@@ -26,16 +26,15 @@ class Load:
     keeps_cpu_from_next: bool  # no CPU is left for the next while its tasks hold theirs
 
 
-def may_start(load: Load, output_bytes: int, num_running: int, mean_task_bytes: int) -> bool:
+def may_start(load: Load, output_bytes: int, num_running: int, task_bytes: int) -> bool:
     """Tell whether one more task may start.
 
-    `output_bytes` have been made and not handed on; `mean_task_bytes` is what a finished task has
-    made, 0 before the first has.
+    `output_bytes` have been made and not handed on; `task_bytes` is what a task is likely to make.
     """
     if num_running == 0 and load.is_next_starving:
         return True
     unused_bytes = output_bytes + load.downstream_bytes
-    expected_bytes = unused_bytes + (num_running + 1) * mean_task_bytes
+    expected_bytes = unused_bytes + (num_running + 1) * task_bytes
     return unused_bytes < load.share_bytes and expected_bytes <= load.share_bytes
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from rdata.errors import DataError
 from rdata.lazy import pa
 
-TARGET_BLOCK_BYTES = 32 << 20  # larger: fewer, costlier steps; smaller: a budget holds more tasks
+TARGET_BLOCK_BYTES = 16 << 20  # larger: a budget holds fewer blocks; smaller: overhead for each
 MIN_BLOCKS = 16  # rows made in memory are cut into so many, so that a few workers end together
 MIN_SLICE_BYTES = 1 << 20  # but Arrow data is not cut into less than this
 

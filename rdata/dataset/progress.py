@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -18,6 +19,7 @@ from rdata.lazy import is_loaded, tqdm_auto
 enabled = True
 
 DELAY_S = 0.5
+NAME_WIDTH = 60
 
 
 class Progress:
@@ -48,7 +50,7 @@ def open_progress(pools: Sequence[RunningPool]) -> Progress:
     bars = [
         new_bar(
             total=pool.num_inputs,
-            desc=pool.name,
+            desc=_shortened(pool.name),
             unit="task",
             position=i,
             delay=DELAY_S,
@@ -59,10 +61,21 @@ def open_progress(pools: Sequence[RunningPool]) -> Progress:
     return Progress(pools, bars)
 
 
+def _shortened(name: str) -> str:
+    """Leave out the middle of a long name: the first operator and the last tell the most."""
+    if len(name) <= NAME_WIDTH:
+        return name
+    half = (NAME_WIDTH - 3) // 2
+    return f"{name[:half]} … {name[-half:]}"
+
+
 @cache
 def _bar_class() -> Any:
     """tqdm without its watching thread and its lock between processes, which would stay on."""
-    bar_class: Any = type("Bar", (tqdm_auto.tqdm,), {"monitor_interval": 0})
+    with warnings.catch_warnings():
+        # Where a notebook lacks ipywidgets, tqdm draws with text, and says so at length.
+        warnings.simplefilter("ignore")
+        bar_class: Any = type("Bar", (tqdm_auto.tqdm,), {"monitor_interval": 0})
     bar_class.set_lock(threading.RLock())
     return bar_class
 

@@ -408,6 +408,10 @@ class Process:
     def knows(self, object_id: bytes) -> bool:
         return self.table.is_held(object_id)
 
+    def borrows(self) -> bool:
+        """Whether this process holds anything that another one owns."""
+        return any(owner != self.address for _, owner in self.refs)
+
     def is_acknowledged(self, object_id: bytes) -> bool:
         """Whether the owner has said that it knows of this process's hold."""
         borrowed = self.table._ownership._borrowed.get(object_id)

@@ -1,120 +1,153 @@
-"""Is an object freed when, and only when, nobody holds it, whatever happens in whatever order?"""
+"""Is an object freed when, and only when, nobody holds it, whatever happens in whatever order?
+
+Twice: as a state machine, whose failures Hypothesis makes short, and as long random walks, which
+get further in the same time.
+"""
 
 from __future__ import annotations
 
-from hypothesis import settings
+import random
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.core.processes import Cluster, Process, Ref
 
-MAX_PROCESSES = 4
-MAX_KILLED = 3
-MAX_REFS = 6  # a program; more make the same bugs harder to find
+NUM_PROCESSES = 3  # an owner, one that hands its object on, one that gets it
+MAX_OWN_REFS = 2  # a program; more make the same bugs harder to find
+WALK_STEPS = 150
+
+T = TypeVar("T")
+Pick = Callable[[Sequence[T]], T]
 
 
-class Ownership(RuleBasedStateMachine):
+class World:
+    """All that can happen, each with a condition of the same name and `can_` before it."""
+
     def __init__(self) -> None:
-        super().__init__()
         self.cluster = Cluster()
-        self.num_killed = 0
-
-    @initialize(count=st.integers(2, MAX_PROCESSES))
-    def start(self, count: int) -> None:
-        for _ in range(count):
+        self.num_to_kill = 0
+        for _ in range(NUM_PROCESSES):
             self.cluster.start()
 
-    # ------------------------------------------------------------ what programs do
+    def act(self, pick: Pick) -> None:
+        """Let something happen that can."""
+        name = pick([name for name in ACTIONS if getattr(self, "can_" + name)()])
+        getattr(self, name)(pick)
 
     def living(self) -> list[Process]:
         return list(self.cluster.processes.values())
 
-    def with_refs(self) -> list[Process]:
+    # ------------------------------------------------------------ what programs do
+
+    def can_put(self) -> list[Process]:
+        return [
+            process
+            for process in self.living()
+            if sum(owner == process.address for _, owner in process.refs) < MAX_OWN_REFS
+        ]
+
+    def put(self, pick: Pick) -> None:
+        process = pick(self.can_put())
+        process.put(_some(pick, process.refs, 2), is_stored=pick([False, True]))
+
+    def can_get(self) -> list[Process]:
         return [process for process in self.living() if process.refs]
 
-    def some_refs(self, data: st.DataObject, process: Process, max_size: int = 3) -> list[Ref]:
-        if not process.refs:
-            return []
-        return data.draw(st.lists(st.sampled_from(process.refs), max_size=max_size))
+    def get(self, pick: Pick) -> None:
+        process = pick(self.can_get())
+        foreign = [ref for ref in process.refs if ref[1] != process.address]
+        process.get(pick(foreign or process.refs))
 
-    @precondition(lambda self: any(len(p.refs) < MAX_REFS for p in self.living()))
-    @rule(data=st.data(), is_stored=st.booleans())
-    def put(self, data: st.DataObject, is_stored: bool) -> None:
-        process = data.draw(st.sampled_from([p for p in self.living() if len(p.refs) < MAX_REFS]))
-        process.put(self.some_refs(data, process, 2), is_stored)
+    can_drop = can_submit = can_get
 
-    @precondition(with_refs)
-    @rule(data=st.data())
-    def get(self, data: st.DataObject) -> None:
-        process = data.draw(st.sampled_from(self.with_refs()))
-        process.get(data.draw(st.sampled_from(process.refs)))
+    def drop(self, pick: Pick) -> None:
+        process = pick(self.can_drop())
+        process.drop(pick(process.refs))
 
-    @precondition(with_refs)
-    @rule(data=st.data())
-    def drop(self, data: st.DataObject) -> None:
-        process = data.draw(st.sampled_from(self.with_refs()))
-        process.drop(data.draw(st.sampled_from(process.refs)))
+    def submit(self, pick: Pick) -> None:
+        process = pick(self.can_submit())
+        workers = [p for p in self.living() if p.id not in {process.id, *process.gone}]
+        if not workers:
+            return
+        worker = pick(workers)
+        refs = _some(pick, process.refs, 3)
+        is_by_value = pick([False, True])
+        process.submit(worker.id, *(([], refs[:1]) if is_by_value else (refs, [])))
+        if pick([False, True]):  # it begins at once
+            self._deliver((process.id, worker.id))
+            while worker.inbox:
+                worker.begin(worker.inbox[0])
 
-    @precondition(lambda self: len(self.living()) > 1)
-    @rule(data=st.data())
-    def submit(self, data: st.DataObject) -> None:
-        process = data.draw(st.sampled_from(self.living()))
-        workers = [id for id in self.cluster.processes if id not in {process.id, *process.gone}]
-        if workers:
-            worker = data.draw(st.sampled_from(workers))
-            nested, slots = self.some_refs(data, process), self.some_refs(data, process, 1)
-            process.submit(worker, nested, slots)
+    def can_begin(self) -> list[Process]:
+        return [process for process in self.living() if process.inbox]
 
-    @precondition(lambda self: any(p.inbox for p in self.living()))
-    @rule(data=st.data())
-    def begin(self, data: st.DataObject) -> None:
-        process = data.draw(st.sampled_from([p for p in self.living() if p.inbox]))
-        process.begin(data.draw(st.sampled_from(process.inbox)))
+    def begin(self, pick: Pick) -> None:
+        process = pick(self.can_begin())
+        process.begin(pick(process.inbox))
 
-    @precondition(lambda self: any(p.running for p in self.living()))
-    @rule(data=st.data(), is_stored=st.booleans(), keeps_all=st.booleans())
-    def end(self, data: st.DataObject, is_stored: bool, keeps_all: bool) -> None:
-        process = data.draw(st.sampled_from([p for p in self.living() if p.running]))
-        run = data.draw(st.sampled_from(process.running))
-        result = self.some_refs(data, process)
-        droppable = [ref for ref in run.adopted if process.refs.count(ref) >= run.adopted.count(ref)]
-        process.end(run, result, [] if keeps_all else droppable, is_stored)
+    def can_end(self) -> list[Process]:
+        return [process for process in self.living() if process.running]
 
-    @precondition(lambda self: len(self.living()) > 1 and self.num_killed < MAX_KILLED)
-    @rule(data=st.data())
-    def kill(self, data: st.DataObject) -> None:
-        victim = data.draw(st.sampled_from(sorted(self.cluster.processes)))
-        self.num_killed += 1
-        self.cluster.kill(victim, lambda count: data.draw(st.integers(0, count)))
+    def end(self, pick: Pick) -> None:
+        process = pick(self.can_end())
+        run = pick(process.running)
+        result = _some(pick, process.refs, 3)
+        dropped: list[Ref] = []
+        if pick([False, True]):
+            for ref in run.adopted:  # those that the program has not dropped before
+                if dropped.count(ref) < process.refs.count(ref):
+                    dropped.append(ref)
+        process.end(run, result, dropped, is_stored=pick([False, True]))
 
-    @precondition(lambda self: len(self.living()) < MAX_PROCESSES)
-    @rule()
-    def start_another(self) -> None:
+    def can_kill(self) -> bool:
+        is_shared = any(process.borrows() for process in self.living())
+        return self.num_to_kill > 0 and is_shared and len(self.living()) > 1
+
+    def kill(self, pick: Pick) -> None:
+        self.num_to_kill -= 1
+        victim = pick(sorted(self.cluster.processes))
+        self.cluster.kill(victim, lambda count: pick(range(count + 1)))
+
+    def can_start(self) -> bool:
+        return len(self.living()) < NUM_PROCESSES
+
+    def start(self, pick: Pick) -> None:
         self.cluster.start()
 
     # ------------------------------------------------------------ what the network does
 
-    @precondition(lambda self: self.cluster.channels)
-    @rule(data=st.data())
-    def deliver(self, data: st.DataObject) -> None:
-        self.cluster.deliver(data.draw(st.sampled_from(sorted(self.cluster.channels))))
+    def can_deliver(self) -> bool:
+        return bool(self.cluster.channels)
 
-    @precondition(lambda self: self.cluster.channels)
-    @rule(data=st.data())
-    def deliver_all_of_one(self, data: st.DataObject) -> None:
-        channel = data.draw(st.sampled_from(sorted(self.cluster.channels)))
+    can_deliver_channel = can_deliver_all = can_deliver
+
+    def deliver(self, pick: Pick) -> None:
+        self.cluster.deliver(pick(sorted(self.cluster.channels)))
+
+    def deliver_channel(self, pick: Pick) -> None:
+        self._deliver(pick(sorted(self.cluster.channels)))
+
+    def _deliver(self, channel: tuple[bytes, bytes]) -> None:
         while channel in self.cluster.channels:
             self.cluster.deliver(channel)
 
-    @precondition(lambda self: self.cluster.notices)
-    @rule(data=st.data())
-    def tell_of_end(self, data: st.DataObject) -> None:
-        self.cluster.deliver_notice(data.draw(st.sampled_from(sorted(self.cluster.notices))))
+    def deliver_all(self, pick: Pick) -> None:
+        while self.cluster.channels:
+            self.cluster.deliver(next(iter(self.cluster.channels)))
 
-    # ------------------------------------------------------------ always
+    def can_tell_of_end(self) -> bool:
+        return bool(self.cluster.notices)
 
-    @invariant()
-    def what_is_held_is_there(self) -> None:
+    def tell_of_end(self, pick: Pick) -> None:
+        self.cluster.deliver_notice(pick(sorted(self.cluster.notices)))
+
+    # ------------------------------------------------------------ what must hold
+
+    def check(self) -> None:
         for process in self.living():
             for object_id in process.holds():
                 assert process.knows(object_id)
@@ -127,22 +160,18 @@ class Ownership(RuleBasedStateMachine):
         """Everything arrives, and all tasks end."""
         is_quiet = False
         while not is_quiet:
-            is_quiet = True
-            while self.cluster.channels:
-                self.cluster.deliver(next(iter(self.cluster.channels)))
-                is_quiet = False
+            is_quiet = not (self.cluster.channels or self.cluster.notices)
+            self.deliver_all(_first)
             for notice in sorted(self.cluster.notices):
                 self.cluster.deliver_notice(notice)
-                is_quiet = False
             for process in self.living():
+                is_quiet = is_quiet and not (process.inbox or process.running)
                 for run in list(process.inbox):
                     process.begin(run)
-                    is_quiet = False
                 for run in list(process.running):
                     process.end(run, [], [], is_stored=False)
-                    is_quiet = False
 
-    def teardown(self) -> None:
+    def finish(self) -> None:
         """What is held is held by name, and once nothing is, nothing is left."""
         self.settle()
         for process in self.living():
@@ -166,5 +195,51 @@ class Ownership(RuleBasedStateMachine):
         assert not [id for id, count in self.cluster.freed.items() if count > 1]
 
 
+def _some(pick: Pick, refs: Sequence[Ref], max_count: int) -> list[Ref]:
+    count = pick(range(max_count + 1)) if refs else 0
+    return [pick(refs) for _ in range(count)]
+
+
+def _first(choices: Sequence[T]) -> T:
+    return choices[0]
+
+
+# One of these at a time.
+ACTIONS = sorted(name[4:] for name in vars(World) if name.startswith("can_"))
+
+
+class Ownership(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+
+    @initialize(count=st.integers(0, 2))
+    def how_many_may_die(self, count: int) -> None:
+        self.world.num_to_kill = count
+
+    @rule(data=st.data())
+    def act(self, data: st.DataObject) -> None:
+        self.world.act(lambda choices: data.draw(st.sampled_from(choices)))
+
+    @invariant()
+    def what_is_held_is_there(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        self.world.finish()
+
+
 TestOwnership = Ownership.TestCase
-TestOwnership.settings = settings(max_examples=150, stateful_step_count=50)
+TestOwnership.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+@settings(max_examples=800)
+@given(seed=st.integers(0, 2**32), num_steps=st.integers(1, WALK_STEPS))
+def test_walks(seed: int, num_steps: int) -> None:
+    chance = random.Random(seed)
+    world = World()
+    world.num_to_kill = chance.choice([0, 1, num_steps // 20])
+    for _ in range(num_steps):
+        world.act(chance.choice)
+        world.check()
+    world.finish()

@@ -61,3 +61,12 @@ def test_what_is_no_terminal_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(shown, "isatty", lambda: False)
     rdata.range(100).map_batches(slow_enough).take_all()
     assert shown.getvalue() == ""
+
+
+def test_long_names_are_shown_by_their_ends() -> None:
+    assert progress._shortened("short") == "short"
+    name = "read_csv(8 files) → " + "map(f) → " * 20 + "write_parquet(out)"
+    shown = progress._shortened(name)
+    assert len(shown) <= progress.NAME_WIDTH
+    assert shown.startswith("read_csv(8 files)")
+    assert shown.endswith("write_parquet(out)")

@@ -142,6 +142,7 @@ class ClusterRuntime:
         self._waiters: set[Waiter] = set()
         self._timer: Timer | None = None
         self._callbacks: ThreadPoolExecutor | None = None
+        self._awaited: list[Callable[[], None]] = []  # callbacks of `on_ready` that are to come
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._registered = Waiter(1)
@@ -178,10 +179,8 @@ class ClusterRuntime:
         if os.getpid() != self._pid:  # a forked child has no part in it
             return
         if self.host is None and self._failure is None:
-            try:
+            with contextlib.suppress(NodeDiedError, GetTimeoutError):
                 self.agent.ask(m.Leave, self.settings.connect_timeout_s)
-            except (NodeDiedError, GetTimeoutError):
-                pass
         self.interrupts.restore()
         self._fail(NodeDiedError("rdata.shutdown() was called in this process"))
         self.loop.call_soon(self._close_connections)
@@ -407,14 +406,19 @@ class ClusterRuntime:
 
     def on_ready(self, ref: Waitable, callback: Callable[[], None]) -> None:
         """See Runtime."""
+        if self._callbacks is None:
+            self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="rdata-callbacks")
+
+        def fire() -> None:
+            if callback in self._awaited:
+                self._awaited.remove(callback)
+                _submit(self._callbacks, callback)
+
         with self.lock:
             self._drain()
-            if self._callbacks is None:
-                self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="rdata-callbacks")
-            callbacks = self._callbacks
-            is_ready = self._when_ready(ref, lambda: _submit(callbacks, callback))
-        if is_ready:
-            callback()
+            self._awaited.append(callback)
+            if self._failure is not None or self._when_ready(ref, fire):
+                fire()
 
     # ------------------------------------------------------------ the seam: state
 
@@ -752,7 +756,7 @@ class ClusterRuntime:
             case m.LogLines() if self._on_log is not None:
                 self._on_log(message)
             case m.Warn(text):
-                print(f"rdata: {text}", file=sys.stderr)
+                sys.stderr.write(f"rdata: {text}\n")
             case m.Registered(node_id):
                 self.node_id = node_id
                 self._registered.happened()
@@ -787,6 +791,9 @@ class ClusterRuntime:
             self._registered.wake()
             for waiter in self._waiters:
                 waiter.wake()
+            for callback in self._awaited:  # their `get` raises
+                _submit(self._callbacks, callback)
+            self._awaited.clear()
 
 
 class _Released(deque[bytes]):
@@ -807,7 +814,8 @@ class _Released(deque[bytes]):
 _NO_TIMER = Timer(0.0, lambda: None)
 
 
-def _submit(callbacks: ThreadPoolExecutor, callback: Callable[[], None]) -> None:
+def _submit(callbacks: ThreadPoolExecutor | None, callback: Callable[[], None]) -> None:
+    assert callbacks is not None
     try:
         callbacks.submit(callback)
     except RuntimeError:  # shut down meanwhile

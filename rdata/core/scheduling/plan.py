@@ -41,7 +41,7 @@ class Planner:
         self._max_starting, self._now = max_starting, now
         self._plan = Plan(dict(ledger.free))
         self._free = dict(ledger.free)  # for whoever is next
-        self._obtainable = {name: ledger.obtainable(name) for name in ledger.total}
+        self._committed: dict[str, int] = {}  # what does not come back soon of what was taken
         self._floor: dict[str, int] = {}  # of that, what must stay for those that await a start
         self._num_idle: dict[Job, int] = {}
         self._turns: dict[bytes, int] = {}
@@ -111,7 +111,7 @@ class Planner:
             self._free[name] -= count
             self._plan.spare[name] -= count
             if is_for_good:
-                self._obtainable[name] -= count
+                self._committed[name] = self._committed.get(name, 0) + count
 
     def _next_order(self, waiting: Waiting) -> Order:
         """As it will be once the demand has been served."""
@@ -133,6 +133,10 @@ class Planner:
         from leases that end or are asked back: what a blocked task or an actor holds may depend
         on the very work that this would hold up.
         """
-        if fits(waiting.needs, self._obtainable):
+        obtainable = {
+            name: self._ledger.obtainable(name) - self._committed.get(name, 0)
+            for name in waiting.needs
+        }
+        if fits(waiting.needs, obtainable):
             for name, count in waiting.needs.items():
                 self._free[name] -= count

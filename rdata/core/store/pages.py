@@ -34,6 +34,8 @@ class Pages:
 
     def find(self, count: int) -> int | None:
         """Find the first free range that is long enough; its first page, or None."""
+        if count > self.num_pages - self.num_taken:
+            return None
         return next((first for first, length in self._free if length >= count), None)
 
     def are_resident(self, first: int, count: int) -> bool:

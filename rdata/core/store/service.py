@@ -112,14 +112,10 @@ class StoreService:
                 return False
             if placement.is_new:
                 self._fds[placement.segment] = segments.create_memfd(placement.capacity)
-        except ObjectStoreFullError as error:
-            self._fail(process, request, error)
-            return True
-        except OSError as error:
+            self._send_created(process, request, placement)
+        except (ObjectStoreFullError, OSError) as error:
             self.account.abandon(request.object_id, process)
             self._fail(process, request, ObjectStoreFullError(f"no shared memory: {error}"))
-            return True
-        self._send_created(process, request, placement)
         return True
 
     def _send_created(self, process: bytes, request: Create, placement: Placement) -> None:
@@ -149,7 +145,7 @@ class StoreService:
         dropped = []
         for command in self.account.take_commands():
             if isinstance(command, DropSegment):
-                os.close(self._fds.pop(command.segment))
+                self._drop(command)
                 dropped.append(command.segment)
             elif isinstance(command, PunchRange):
                 segments.punch(self._fds[command.segment], command.offset, command.length)
@@ -158,6 +154,14 @@ class StoreService:
             if gone:
                 known -= gone
                 self._send(process, DropSegments(sorted(gone)), [])
+
+    def _drop(self, command: DropSegment) -> None:
+        fd = self._fds.pop(command.segment, None)
+        if fd is None:  # it could not be made
+            return
+        if not command.is_tainted:  # its memory need not wait until all have unmapped it
+            segments.punch(fd, 0, command.capacity)
+        os.close(fd)
 
     def _changed(self) -> None:
         """After events that may have made room: act, and serve who waits, in order."""

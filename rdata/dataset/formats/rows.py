@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rdata.dataset.block import MIN_BLOCKS, rows_only
+from rdata.dataset.block import MIN_BLOCKS, TARGET_BLOCK_BYTES, rows_only
 from rdata.lazy import np, pa
 
 ROWS_AT_ONCE = 1 << 20
@@ -80,4 +80,4 @@ class RangeSource:
 
 def range_source(stop: int, num_splits: int | None) -> RangeSource:
     """The integers below `stop`; more splits the more there are, so that none is too large."""
-    return RangeSource(stop, num_splits or max(MIN_BLOCKS, 8 * stop // (32 << 20)))
+    return RangeSource(stop, num_splits or max(MIN_BLOCKS, 8 * stop // TARGET_BLOCK_BYTES))

@@ -18,7 +18,7 @@ from rdata.lazy import pa
 
 DEFAULT_BUDGET_BYTES = 512 << 20  # of blocks made and not used yet, where no store tells its size
 STORE_SHARE = 0.25  # of the store that one run of a dataset may fill with them
-ITEMS_AHEAD = 4  # of a task's stream; a block and its metadata are two: one block is being taken
+ITEMS_AHEAD = 2  # of a task's stream, a block and its metadata: while one is taken, one is made
 
 
 class Stream(Protocol):

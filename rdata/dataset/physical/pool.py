@@ -153,8 +153,17 @@ class RunningPool(RunningOperator):
         return self._num_started > num_before
 
     def _may_start(self) -> bool:
-        mean_bytes = self._finished_bytes // max(1, self.num_finished)
-        return may_start(self.load, self.output_bytes, self.num_running, mean_bytes)
+        if self._has_sink:
+            return True  # nothing but a small result comes of it
+        return may_start(self.load, self.output_bytes, self.num_running, self._task_bytes())
+
+    def _task_bytes(self) -> int:
+        """What a task is likely to make: as others have, or as much as it takes."""
+        if self.num_finished:
+            return self._finished_bytes // self.num_finished
+        if self._splits is not None:
+            return self._splits[0].size_bytes
+        return self._bundles[0].size_bytes
 
     @property
     def num_running(self) -> int:

@@ -318,6 +318,20 @@ def test_a_demand_that_has_waited_long_is_no_longer_passed():
     assert {g.requester for g in grants(node.do("lease_returned", grant.lease))} == {b"b"}
 
 
+def test_an_overdue_demand_is_first_and_asks_deeper_work_for_one_lease():
+    node = Node(2)
+    first, second = grants(node.want(9, depth=3))
+    node.want(9, requester=b"root")
+    node.now = 10
+    assert Reclaim(DRIVER, first.lease) in node.do("tick")
+    (grant,) = grants(node.do("lease_returned", first.lease))
+    assert grant.requester == b"root"
+    node.now = 11
+    assert reclaims(node.do("tick")) == []  # it has one now
+    (grant,) = grants(node.do("lease_returned", second.lease))
+    assert grant.requester == DRIVER
+
+
 def test_nothing_is_held_back_for_what_may_never_come():
     node = Node(2, disk=1)
     (actor,) = grants(node.want(resources={"disk": 1}, dedicated=True, key=3))

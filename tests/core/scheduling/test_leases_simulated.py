@@ -117,9 +117,10 @@ class Simulation:
                 case Grant():
                     pools = self._pools[command.requester].values()
                     (pool,) = [pool for pool in pools if pool.key == command.key]
-                    pool.leases[command.lease] = Lease(command.lease, command.worker)
+                    lease = Lease(command.lease, command.worker)
+                    pool.leases[command.lease] = lease
                     self._owners[command.lease] = command.requester, pool
-                    self.at(0, lambda c=command, p=pool: self._supply(c.requester, p))
+                    self.at(0, lambda le=lease: self._use(le))
                 case Reclaim():
                     self.at(0, lambda c=command: self._reclaimed(c.lease, c.only_if_idle))
                 case WarnWaiting():
@@ -139,19 +140,25 @@ class Simulation:
         self.obey(self.scheduler.demand(process, self._jobs[process], demand, self.now))
 
     def _finished(self, lease: Lease, done: Callable[[], None]) -> None:
-        process, pool = self._owners[lease.id]
+        process, _ = self._owners[lease.id]
         self.num_done[self._jobs[process]] += 1
         lease.is_busy = False
         done()
-        if not lease.is_busy:
-            if not lease.is_reclaimed:
-                self._supply(process, pool)
-            if lease.is_reclaimed or not (lease.is_busy or lease.lingers):
-                self._return(lease)
-            elif not lease.is_busy:
-                lease.idle_number += 1
-                number = lease.idle_number
-                self.at(LEASE_IDLE_S, lambda: self._idle_out(lease, number))
+        self._use(lease)
+
+    def _use(self, lease: Lease) -> None:
+        """Give the lease that may be idle a task, or let it idle for a while, or return it."""
+        if lease.id not in self._owners or lease.is_busy:
+            return
+        self._supply(*self._owners[lease.id])
+        if lease.is_busy:
+            return
+        if lease.is_reclaimed or not lease.lingers:
+            self._return(lease)
+            return
+        lease.idle_number += 1
+        number = lease.idle_number
+        self.at(LEASE_IDLE_S, lambda: self._idle_out(lease, number))
 
     def _idle_out(self, lease: Lease, number: int) -> None:
         if lease.id in self._owners and not lease.is_busy and lease.idle_number == number:
@@ -166,7 +173,7 @@ class Simulation:
         lease.is_reclaimed |= not only_if_idle
         if not lease.is_busy and (lease.is_reclaimed or not pool.queue):
             self._return(lease)
-        self._supply(process, pool)
+            self._supply(process, pool)
 
     def _return(self, lease: Lease) -> None:
         _, pool = self._owners.pop(lease.id)
@@ -316,6 +323,18 @@ def test_a_task_for_all_cpus_is_not_starved_by_tasks_for_one():
     simulation.submit(b"wide", 0, Task(num_cpus=3), lambda: None)
     simulation.run(lambda: simulation.num_done[b"wide"] == 1, limit_s=10.2)
     assert len(simulation.warnings) <= 1
+
+
+def test_a_root_is_not_starved_by_endless_deeper_work():
+    simulation = Simulation(2)
+    simulation.add_driver(b"deep")
+    simulation.add_driver(b"root")
+    coordinator = Task(children=[Task(0.005) for _ in range(10_000)])
+    simulation.submit(b"deep", 0, coordinator, lambda: None)
+    simulation.run(lambda: simulation.now > 1, limit_s=2)
+    simulation.submit(b"root", 0, Task(), lambda: None)
+    simulation.run(lambda: simulation.num_done[b"root"] == 1, limit_s=11.2)
+    assert len(simulation.warnings) == 1
 
 
 def test_another_shape_of_the_same_driver_is_not_starved():
