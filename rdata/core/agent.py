@@ -402,7 +402,10 @@ class Agent:
             "Alive": True,
             "NodeManagerAddress": "127.0.0.1",
             "NodeManagerHostname": socket.gethostname(),
-            "Resources": dict(self._scheduler.total()),
+            "Resources": {
+                **self._scheduler.total(),
+                "object_store_memory": float(self._store.account.quota_bytes),
+            },
             "ObjectStoreSocketName": str(self._session.socket_path),
             "ObjectStoreUsedBytes": self._store.account.used_bytes,
             "SessionDir": str(self._session.folder),
@@ -412,7 +415,9 @@ class Agent:
                 "workers": sorted(worker.pid for worker in self._pool.workers.values()),
             },
         }
-        available = dict(self._scheduler.available())
+        account = self._store.account
+        free = float(account.quota_bytes - account.used_bytes)
+        available = {**self._scheduler.available(), "object_store_memory": free}
         process.connection.send(m.Description(request.request, [node], available))
 
     # ------------------------------------------------------------ ends

@@ -197,6 +197,12 @@ class EndActor(Direct, tag=15, gc=False):
     """Owner → actor: your last handle is gone; end after the calls that you have."""
 
 
+class ForgetFunction(Direct, tag=16, gc=False):
+    """Submitter → worker: no task of that function will come, unless it is sent anew."""
+
+    function: bytes
+
+
 DIRECT = (
     PushTasks
     | Replies
@@ -213,6 +219,7 @@ DIRECT = (
     | Release
     | Received
     | EndActor
+    | ForgetFunction
 )
 
 

@@ -40,7 +40,7 @@ _END = object()
 class _Call:
     """A task in this worker's queue."""
 
-    __slots__ = ("is_cancelled", "is_stopped", "message", "num_taken", "submitter")
+    __slots__ = ("is_cancelled", "is_stopped", "message", "num_taken", "num_waits", "submitter")
 
     def __init__(self, submitter: bytes, message: m.Task) -> None:
         self.submitter = submitter
@@ -48,6 +48,7 @@ class _Call:
         self.is_cancelled = False
         self.is_stopped = False  # a generator whose further items nobody wants
         self.num_taken = message.num_taken
+        self.num_waits = 0  # threads of it that wait for other tasks
 
 
 class Worker:
@@ -68,6 +69,7 @@ class Worker:
         self._actor_id: bytes | None = None
         self._actor_class = ""
         self._actor_name = ""
+        self._forgotten: set[bytes] = set()
         self._is_ending = False
         self._replies: dict[bytes, list[m.Reply]] = {}
         self._reply_bytes = 0
@@ -99,6 +101,9 @@ class Worker:
             case m.Received(task, index):
                 _, held = self._in_transit.pop((task, index), (b"", []))
                 self._runtime.objects.drop_all(held)
+            case m.ForgetFunction(function):
+                self._forgotten.add(function)
+                self._forget_functions()
             case m.EndActor():
                 self._is_ending = True
                 self._wakeup.release()
@@ -109,6 +114,7 @@ class Worker:
     def _pushed(self, process: bytes, tasks: list[m.Task], functions: list[m.FunctionBlob]) -> None:
         for blob in functions:
             self._blobs[blob.id] = blob
+            self._forgotten.discard(blob.id)
         self._queue.extend(_Call(process, task) for task in tasks)
         if self._is_blocked and self._actor_id is None:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
@@ -133,6 +139,14 @@ class Worker:
         self._send_replies()  # so that the submitter knows what remains here
         message = m.TakenBack([call.message.id for call in given], is_blocked)
         self._runtime.peers.reply(process, message)
+
+    def _forget_functions(self) -> None:
+        """Drop functions, with the references that they captured, once no call here needs them."""
+        needed = {call.message.function for call in self._known_calls()}
+        for function in self._forgotten - needed:
+            self._forgotten.discard(function)
+            self._blobs.pop(function, None)
+            self._functions.pop(function, None)
 
     def _cancel(self, task: bytes) -> None:
         for call in self._known_calls():
@@ -168,24 +182,33 @@ class Worker:
 
     # ------------------------------------------------------------ host: waiting
 
-    def blocking(self) -> bool:
+    def blocking(self) -> _Call | None:
         """See Host: give back what is unstarted, and the CPU."""
-        if threading.get_ident() != self._main_thread or self._running is None:
-            return False
         with self._runtime.lock:
-            self._is_blocked = True
-            if self._actor_id is None:
-                for process in {call.submitter for call in self._queue} | {self._running.submitter}:
-                    self._give_back(process, is_blocked=True)
-            else:
-                self._send_replies()
-        self._runtime.agent.send(m.Blocked())
-        return True
+            call = self._running
+            if call is None:
+                return None
+            call.num_waits += 1
+            if call.num_waits == 1:  # its first thread that waits
+                self._is_blocked = True
+                if self._actor_id is None:
+                    for process in {other.submitter for other in self._queue} | {call.submitter}:
+                        self._give_back(process, is_blocked=True)
+                else:
+                    self._send_replies()
+                self._runtime.agent.send(m.Blocked())
+            return call
 
-    def unblocked(self) -> None:
+    def unblocked(self, wait: object) -> None:
         """See Host."""
         with self._runtime.lock:
-            self._is_blocked = False
+            if isinstance(wait, _Call) and wait is self._running:
+                wait.num_waits -= 1
+                if wait.num_waits == 0:
+                    self._go_on()
+
+    def _go_on(self) -> None:
+        self._is_blocked = False
         self._runtime.agent.send(m.Unblocked())
 
     def may_interrupt(self) -> bool:
@@ -218,6 +241,7 @@ class Worker:
                 if self._queue:
                     continue
                 self._send_replies()
+                self._forget_functions()
                 self._runtime.drain()
                 if self._is_ending and not self._in_transit:
                     return
@@ -234,7 +258,10 @@ class Worker:
             try:
                 self._run_call(call)
             finally:
-                self._running = None
+                with self._runtime.lock:
+                    self._running = None
+                    if call.num_waits:  # threads that outlive their task
+                        self._go_on()
 
     def _must_be_known(self, call: _Call) -> bool:
         """Whether what has finished must not be lost if this call ends the process."""
@@ -284,6 +311,8 @@ class Worker:
         try:
             items = streamed_items(self._invoke(call, adopted), message.name)
             while (item := self._call(next, items, _END)) is not _END:
+                if call.is_cancelled:  # its own code may be too short to be interrupted
+                    raise KeyboardInterrupt
                 if index >= message.num_delivered:
                     self._await_consumer(call, index)
                     if call.is_stopped:
@@ -307,13 +336,13 @@ class Worker:
         with runtime.lock:
             if may_go_on():
                 return
-        self.blocking()
+        wait = self.blocking()
         try:
             with runtime.lock:
                 while not may_go_on():
                     self._taken.wait()
         finally:
-            self.unblocked()
+            self.unblocked(wait)
         if call.is_cancelled:
             raise KeyboardInterrupt
 

@@ -31,7 +31,15 @@ from rdata.core.session import remove_session
 
 _PR_SET_PDEATHSIG = 1
 _MAX_DATAGRAM = 64 * 1024
-_PRELOADED = ("numpy", "pyarrow", "pandas", "pyarrow.csv", "pyarrow.parquet")
+_PRELOADED = (
+    "numpy",
+    "pyarrow",
+    "pandas",
+    "pyarrow.compute",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "rdata.dataset",
+)
 # Read when the modules are imported: no native thread may exist when a zygote forks.
 _NO_THREADS = {
     "OMP_NUM_THREADS": "1",

@@ -248,20 +248,17 @@ class Process:
         self.table.drop(ref[0])
         self.table.flush_frees()
 
-    def get(self, ref: Ref) -> None:
-        """Ask for the value; once it is here, hold what is inside."""
+    def get(self, ref: Ref) -> bool:
+        """Hold what is inside; False if the value is not here yet, and its owner is asked."""
         if not self.table.when_ready(ref[0], lambda: None):
-            return  # asked; a later `get` may find it
+            return False
         entry = self.table.entry(ref[0])
         assert entry is not None
         assert entry.value is not None
         if entry.value.kind == m.Value.ERROR:
-            assert owner_of(ref[0]) in self.gone or ref[0] in self.cluster.at_risk or (
-                owner_of(ref[0]) in self.cluster.processes
-            )
-            return
+            return True
         if not entry.value.refs:
-            return
+            return True
         for inner in entry.value.refs:
             self.adopt(inner)
         object_id = ref[0]
@@ -273,6 +270,7 @@ class Process:
             self.table.drop(object_id)
 
         self.table.keep([inner for inner, _ in entry.value.refs], known)
+        return True
 
     def adopt(self, ref: Ref) -> None:
         self.table.hold(*ref)

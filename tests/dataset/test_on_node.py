@@ -117,6 +117,32 @@ def test_a_worker_that_dies_costs_no_row_and_doubles_none(tmp_path: Path) -> Non
     assert marker.exists()
 
 
+def test_an_actor_that_dies_is_replaced_and_costs_no_row(tmp_path: Path) -> None:
+    marker = tmp_path / "died"
+
+    class DieOnce:
+        def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            for start in range(0, len(batch["id"]), 30_000):
+                yield {
+                    "id": batch["id"][start : start + 30_000],
+                    "pad": [b"x" * 900] * len(batch["id"][start : start + 30_000]),
+                }
+                if start and batch["id"][0] and not marker.exists():
+                    marker.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    dataset = rdata.range(400_000, override_num_blocks=4).map_batches(DieOnce, concurrency=2)
+    expected = 0
+    for batch in dataset.iter_batches(batch_size=None):
+        assert batch["id"].tolist() == list(range(expected, expected + len(batch["id"])))
+        expected += len(batch["id"])
+    assert expected == 400_000
+    assert marker.exists()
+    marker.unlink()
+    assert dataset.sum("id") == sum(range(400_000))
+    assert marker.exists()
+
+
 def test_an_actor_that_dies_is_named() -> None:
     class Fragile:
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def processes() -> dict[str, Any]:
 def well_kept_node(node: None) -> Iterator[None]:
     """After all tests of a module, no CPU is missing."""
     yield
-    assert eventually(lambda: rdata.available_resources() == {"CPU": 2.0})
+    assert eventually(lambda: rdata.available_resources()["CPU"] == 2)
 
 
 @pytest.fixture

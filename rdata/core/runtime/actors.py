@@ -201,8 +201,8 @@ class ActorTable:
         known = self._calls.get(message.task)
         if known is None:
             return False
-        self._tasks.acknowledge(worker, message.task, message.index, message.value)
         self._tasks.add_item(self._streams[message.task], message.index, message.value)
+        self._tasks.acknowledge(worker, message.task, message.index, message.value)
         return True
 
     def process_gone(self, process: bytes, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,10 @@ class CallEncoder:
         store: StoreClient,
         inline_bytes: int,
         put: Callable[[Serialized], ObjectRef],
+        on_forgotten: Callable[[bytes], object],
     ) -> None:
+        """`on_forgotten(function id)`: a finaliser; it must only note it."""
+        self._on_forgotten = on_forgotten
         self._runtime_id = runtime_id
         self._store = store
         self._inline_bytes = inline_bytes
@@ -116,6 +120,7 @@ class CallEncoder:
             captured += (stored,)
         registration = Registration(self._runtime_id, blob, captured)
         function.registration = registration
+        weakref.finalize(function, self._on_forgotten, function_id).atexit = False
         return registration
 
     def encode_arguments(

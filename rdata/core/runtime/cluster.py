@@ -64,11 +64,11 @@ class Host(Protocol):
         """A message for the worker; False if it is not one."""
         ...
 
-    def blocking(self) -> bool:
-        """The calling thread is about to wait; True if `unblocked` is to follow."""
+    def blocking(self) -> object | None:
+        """A thread is about to wait; `unblocked` is to follow with what this returns, if any."""
         ...
 
-    def unblocked(self) -> None:
+    def unblocked(self, wait: object) -> None:
         """It goes on."""
         ...
 
@@ -110,15 +110,15 @@ class ClusterRuntime:
         self.job_id = job_id
         self.settings = settings
         self.lock = threading.RLock()
-        self._finalised = _Released(self._released_one)
-        self.released: deque[bytes] = self._finalised
-        self._finalised_streams = _Released(self._released_one)
-        self.dropped_streams: deque[bytes] = self._finalised_streams
+        self._finalised = [_Released(self._released_one) for _ in range(4)]
+        self.released: deque[bytes] = self._finalised[0]
+        self.dropped_streams: deque[bytes] = self._finalised[1]
+        self._forgotten: deque[bytes] = self._finalised[2]  # functions
         self.host: Host | None = None
         self.loop = Loop()
         self.interrupts = Interrupts(self.lock, self._may_interrupt)
         self.agent = AgentLink(self.lock)
-        self.store = StoreClient(self.agent)
+        self.store = StoreClient(self.agent, self._finalised[3])
         self.peers = Peers(
             process_id,
             token,
@@ -131,7 +131,11 @@ class ClusterRuntime:
         self.tasks = TaskTable(self.agent, self.peers, self.objects, settings, self.load_error)
         self.actors = ActorTable(self.agent, self.peers, self.objects, self.tasks)
         self._encoder = CallEncoder(
-            process_id, self.store, settings.inline_object_bytes, self._put_serialized
+            process_id,
+            self.store,
+            settings.inline_object_bytes,
+            self._put_serialized,
+            self._forgotten.append,
         )
         self._ids = TaskIds(process_id)
         self._will_flush = False
@@ -409,10 +413,14 @@ class ClusterRuntime:
         if self._callbacks is None:
             self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="rdata-callbacks")
 
+        wait = self.host.blocking() if self.host is not None else None
+
         def fire() -> None:
             if callback in self._awaited:
                 self._awaited.remove(callback)
                 _submit(self._callbacks, callback)
+                if wait is not None and self.host is not None:
+                    self.host.unblocked(wait)
 
         with self.lock:
             self._drain()
@@ -616,14 +624,14 @@ class ClusterRuntime:
             self._check_alive()
             self._waiters.add(waiter)
         self.interrupts.check()
-        is_blocked = timeout != 0 and self.host is not None and self.host.blocking()
+        wait = self.host.blocking() if timeout != 0 and self.host is not None else None
         try:
             is_done = waiter.sleep(timeout)
         finally:
             with self.lock:
                 self._waiters.discard(waiter)
-            if is_blocked and self.host is not None:
-                self.host.unblocked()
+            if wait is not None and self.host is not None:
+                self.host.unblocked(wait)
         self._check_alive()
         return is_done
 
@@ -645,6 +653,8 @@ class ClusterRuntime:
         released, streams = self.released, self.dropped_streams
         while released:
             self.objects.drop(released.popleft())
+        while self._forgotten:
+            self.tasks.forget_function(self._forgotten.popleft())
         while streams:
             task_id = streams.popleft()
             if not self.actors.tell(task_id, m.StopStream(task_id)):
@@ -660,7 +670,8 @@ class ClusterRuntime:
         self.loop.call_soon(lambda: self.loop.call_later(_DRAIN_AFTER_S, self._drain_late))
 
     def _drain_late(self) -> None:
-        self._finalised.is_scheduled = self._finalised_streams.is_scheduled = False
+        for noted in self._finalised:
+            noted.is_scheduled = False
         with self.lock:
             self._drain()
         self.store.flush()
@@ -796,16 +807,16 @@ class ClusterRuntime:
             self._awaited.clear()
 
 
-class _Released(deque[bytes]):
-    """Ids of finalised references; the first one calls `on_first`, until it is reset."""
+class _Released(deque[Any]):
+    """What finalisers have noted; the first one calls `on_first`, until it is reset."""
 
     def __init__(self, on_first: Callable[[], None]) -> None:
         super().__init__()
         self.is_scheduled = False
         self._on_first = on_first
 
-    def append(self, object_id: bytes) -> None:
-        super().append(object_id)
+    def append(self, noted: Any) -> None:
+        super().append(noted)
         if not self.is_scheduled:
             self.is_scheduled = True
             self._on_first()

@@ -19,14 +19,15 @@ _MAX_WRITABLE = 64  # segments kept mapped for writing; each costs address space
 class StoreClient:
     """This process's side of the store. `create` and `open` block for the agent's answer."""
 
-    def __init__(self, agent: AgentLink) -> None:
+    def __init__(self, agent: AgentLink, unpinned: deque[tuple[bytes, bool]]) -> None:
+        """`unpinned`: finalisers of views append to it, `flush` drains it."""
         self._agent = agent
         self._lock = threading.Lock()
         self._fds: dict[int, int] = {}
         self._writable: dict[int, WritableSegment] = {}
         # Objects that are mapped here, by a reference to what is mapped: a second `get` shares it.
         self._mapped: dict[bytes, tuple[weakref.ref[Any], int]] = {}
-        self._unpinned: deque[tuple[bytes, bool]] = deque()  # finalisers append, anyone drains
+        self._unpinned = unpinned
 
     def write(self, object_id: bytes, value: Serialized) -> None:
         """Store the value. Blocks while there is no room; raises ObjectStoreFullError."""

@@ -175,6 +175,13 @@ class TaskTable:
         """The task ends without a result of its own."""
         self.finish(task, [m.Value(m.Value.ERROR, serialize.dump_system_error(error))])
 
+    def forget_function(self, function_id: bytes) -> None:
+        """The program has let go of the function: so shall the workers that have it."""
+        for worker, sent in self._sent_functions.items():
+            if function_id in sent:
+                sent.discard(function_id)
+                self._peers.reply(worker, m.ForgetFunction(function_id))
+
     def worker_died(self, worker: bytes, reason: str) -> None:
         """A leased worker has ended, and with it the task that it ran."""
         self._sent_functions.pop(worker, None)
@@ -246,8 +253,8 @@ class TaskTable:
         stream = self.streams.get(message.task)
         if task is None or stream is None or message.attempt != task.message.attempt:
             return
-        self.acknowledge(worker, message.task, message.index, message.value)
         self.add_item(stream, message.index, message.value)
+        self.acknowledge(worker, message.task, message.index, message.value)
 
     def add_item(self, stream: Stream, index: int, value: m.Value) -> None:
         """An item has come; one that came before (the task ran again) is passed over."""

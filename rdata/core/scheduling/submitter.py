@@ -23,6 +23,7 @@ _BURST_S = 0.0002  # tasks that follow each other faster are sent together; long
 _BATCH = 64  # so many at most; more: workers wait longer for the first of them
 _MAX_AHEAD = 1000  # tasks on one worker; more would only be taken back
 _MAX_WANTED = 256  # leases asked for at once; grants of more come when these are used
+_REFILL_AT = 0.5  # of the target; more: smaller frames; less: a worker may run dry meanwhile
 _WORTH_TAKING_S = 0.002  # less waiting work than this is not worth a message
 _OVERDUE_TARGETS = 4  # a worker silent for so many target times is behind a long task
 
@@ -70,7 +71,11 @@ class _Pool:
     key: Hashable
     queue: deque[Queued] = field(default_factory=deque)
     leases: dict[int, _Lease] = field(default_factory=dict)
+    # What the agent was told to grant and has not is at least `wanted` and at most `most_wanted`:
+    # of the grants to come, as many as `num_stale` may answer what it was told before that.
     wanted: int = 0
+    most_wanted: int = 0
+    num_stale: int = 0
     submitted_at: float = 0.0
 
 
@@ -79,12 +84,12 @@ class _Lease:
     id: int
     pool: _Pool
     running: dict[bytes, Queued] = field(default_factory=dict)  # sent, in order, not finished
-    ahead_s: float = 0.0
+    functions: dict[bytes, int] = field(default_factory=dict)  # how many run of each
     ahead_bytes: int = 0
     since: float = 0.0  # of the last sign of life; of idleness while nothing runs
     is_reclaimed: bool = False
     may_linger: bool = True  # idle, for a while
-    is_stalled: bool = False  # its worker is blocked, and takes no task until it goes on
+    is_stalled: bool = False  # takes none until what it has is done: blocked, or with a suspect
     is_taking_back: bool = False
 
 
@@ -103,9 +108,7 @@ class Submitter:
 
     def submit(self, pool_key: Hashable, tasks: Iterable[Queued], now: float) -> None:
         """Tasks whose arguments are ready."""
-        pool = self._pools.get(pool_key)
-        if pool is None:
-            pool = self._pools[pool_key] = _Pool(pool_key)
+        pool = self._pool(pool_key)
         pool.queue.extend(tasks)
         is_burst = now - pool.submitted_at < _BURST_S
         pool.submitted_at = now
@@ -123,24 +126,28 @@ class Submitter:
 
     def retry(self, pool_key: Hashable, tasks: list[Queued], now: float) -> None:
         """Tasks that ran in vain go before those that have not run."""
-        pool = self._pools[pool_key]
+        pool = self._pool(pool_key)
         pool.queue.extendleft(reversed(tasks))
         self._supply(pool, now)
 
     def granted(self, pool_key: Hashable, lease_id: int, now: float) -> None:
         """The agent has granted a lease of the pool's shape."""
-        pool = self._pools[pool_key]
+        pool = self._pool(pool_key)
         pool.wanted = max(0, pool.wanted - 1)
-        lease = self._leases[lease_id] = pool.leases[lease_id] = _Lease(lease_id, pool, since=now)
-        if pool.queue:
-            self._supply(pool, now)
+        if pool.num_stale:
+            pool.num_stale -= 1
         else:
-            self._take_back_waiting(pool, lease)
+            pool.most_wanted = max(0, pool.most_wanted - 1)
+        self._leases[lease_id] = pool.leases[lease_id] = _Lease(lease_id, pool, since=now)
+        self._supply(pool, now)
 
     def unschedulable(self, pool_key: Hashable) -> list[Queued]:
-        """The pool's shape can never be granted: its tasks, which the caller fails."""
-        pool = self._pools.pop(pool_key)
-        return list(pool.queue)
+        """The pool's shape can never be granted: its tasks, which the caller fails.
+
+        The agent says so each time that it is asked, so none may be left.
+        """
+        pool = self._pools.pop(pool_key, None)
+        return [] if pool is None else list(pool.queue)
 
     def cancel(self, pool_key: Hashable, task_id: bytes) -> bool:
         """Drop a task that no worker has; False if one has, or it is not known."""
@@ -170,26 +177,24 @@ class Submitter:
             task = lease.running.pop(task_id, None)
             if task is None:
                 continue
+            self._left(lease, task)
             known = self._run_s.get(task.function_id)
             run_s = max(run_s, _MIN_RUN_S)
-            lease.ahead_s -= known or 0.0
-            lease.ahead_bytes -= task.size_bytes
             if known is None:
                 self._run_s[task.function_id] = run_s
             else:  # up fast, down slowly: to send too far ahead costs more than too little
                 weight = 0.5 if run_s > known else 0.1
                 self._run_s[task.function_id] = known + weight * (run_s - known)
         lease.since = now
-        if not lease.running:
-            lease.is_stalled = False
         self._settle(lease)
         self._supply(lease.pool, now)
 
     def forget(self, lease_id: int, task_id: bytes) -> None:
         """The task, which the worker has given back, is not to run again."""
         lease = self._leases.get(lease_id)
-        if lease is not None:
-            lease.running.pop(task_id, None)
+        task = None if lease is None else lease.running.pop(task_id, None)
+        if lease is not None and task is not None:
+            self._left(lease, task)
 
     def taken_back(
         self, lease_id: int, task_ids: list[bytes], is_blocked: bool, now: float
@@ -200,6 +205,8 @@ class Submitter:
             return
         lease.is_taking_back = False
         tasks = [task for id in task_ids if (task := lease.running.pop(id, None)) is not None]
+        for task in tasks:
+            self._left(lease, task)
         lease.is_stalled = lease.is_stalled or (is_blocked and bool(lease.running))
         lease.pool.queue.extendleft(reversed(tasks))
         self._settle(lease)
@@ -236,52 +243,80 @@ class Submitter:
     def tick(self, now: float) -> None:
         """Time has passed: idle leases go back, and what waits behind an overdue task."""
         for lease in list(self._leases.values()):
-            quiet_s = now - lease.since
             if not lease.running:
-                if quiet_s >= self._idle_s and not lease.pool.queue:
+                if now - lease.since >= self._idle_s and not lease.pool.queue:
                     self._return(lease)
-            elif len(lease.running) > 1 and quiet_s > _OVERDUE_TARGETS * self._target_s:
+            elif len(lease.running) > 1 and self._is_overdue(lease, now):
                 self._take_back(lease)
 
     def needs_ticks(self) -> bool:
         """Whether `tick` can have anything to do."""
         return bool(self._leases)
 
+    def _pool(self, key: Hashable) -> _Pool:
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = _Pool(key)
+        return pool
+
     def _supply(self, pool: _Pool, now: float) -> None:
         if pool.queue:
-            takers = [lease for lease in pool.leases.values() if self._may_take(lease)]
-            takers.sort(key=lambda lease: lease.ahead_s)
+            takers = [lease for lease in pool.leases.values() if self._may_take(lease, now)]
+            takers.sort(key=self._ahead_s)
             for position, lease in enumerate(takers):
                 if not pool.queue:
                     break
                 self._push(pool, lease, len(takers) - position, now)
         self._want(pool)
-        if not pool.queue:
-            idle = next((lease for lease in pool.leases.values() if self._is_free(lease)), None)
-            if idle is not None:
-                self._take_back_waiting(pool, idle)
+        if not pool.queue and any(self._is_free(lease, now) for lease in pool.leases.values()):
+            self._take_back_waiting(pool)
+
+    def _may_take(self, lease: _Lease, now: float) -> bool:
+        if lease.is_reclaimed or lease.is_stalled or lease.is_taking_back:
+            return False
+        return not self._is_overdue(lease, now)
+
+    def _is_free(self, lease: _Lease, now: float) -> bool:
+        return not lease.running and self._may_take(lease, now)
+
+    def _is_overdue(self, lease: _Lease, now: float) -> bool:
+        """Whether what runs takes much longer than all that the worker has should."""
+        quiet_s = now - lease.since
+        return bool(lease.running) and quiet_s > _OVERDUE_TARGETS * self._target_s
+
+    def _ahead_s(self, lease: _Lease) -> float:
+        """How long the worker will need, by what is known of the functions now."""
+        return sum(
+            count * self._run_s.get(function_id, self._target_s)
+            for function_id, count in lease.functions.items()
+        )
 
     @staticmethod
-    def _may_take(lease: _Lease) -> bool:
-        return not (lease.is_reclaimed or lease.is_stalled or lease.is_taking_back)
-
-    def _is_free(self, lease: _Lease) -> bool:
-        return not lease.running and self._may_take(lease)
+    def _left(lease: _Lease, task: Queued) -> None:
+        """A task is no longer on the lease's worker."""
+        lease.ahead_bytes -= task.size_bytes
+        count = lease.functions[task.function_id] - 1
+        if count:
+            lease.functions[task.function_id] = count
+        else:
+            del lease.functions[task.function_id]
 
     def _push(self, pool: _Pool, lease: _Lease, num_takers: int, now: float) -> None:
         """Send what the lease may have ahead, and no more than its share of the queue."""
         share = -(-len(pool.queue) // num_takers)
         batch: list[Queued] = []
         batch_bytes = 0
+        ahead_s = self._ahead_s(lease)
         if not lease.running:
             lease.since = now
-            lease.ahead_s, lease.ahead_bytes = 0.0, 0
+        elif ahead_s > _REFILL_AT * self._target_s:
+            return
         while pool.queue and len(batch) < share:
             task = pool.queue[0]
             run_s = None if task.is_suspect else self._run_s.get(task.function_id)
             if lease.running:
                 # Behind others only if both they and it are known to be short.
-                if run_s is None or lease.ahead_s + run_s > self._target_s:
+                if run_s is None or ahead_s + run_s > self._target_s:
                     break
                 if lease.ahead_bytes + task.size_bytes > 4 * self._batch_bytes:
                     break
@@ -289,14 +324,18 @@ class Submitter:
                     break
             pool.queue.popleft()
             lease.running[task.id] = task
-            lease.ahead_s += self._target_s if run_s is None else run_s
+            lease.functions[task.function_id] = lease.functions.get(task.function_id, 0) + 1
             lease.ahead_bytes += task.size_bytes
+            ahead_s += self._target_s if run_s is None else run_s
             if batch and batch_bytes + task.size_bytes > self._batch_bytes:
                 self.commands.append(Push(lease.id, batch))
                 share -= len(batch)
                 batch, batch_bytes = [], 0
             batch.append(task)
             batch_bytes += task.size_bytes
+            if task.is_suspect:
+                lease.is_stalled = True
+                break
         if batch:
             self.commands.append(Push(lease.id, batch))
 
@@ -304,8 +343,7 @@ class Submitter:
         """After tasks have left the lease."""
         if lease.running:
             return
-        lease.ahead_s, lease.ahead_bytes = 0.0, 0
-        lease.is_taking_back = False
+        lease.is_taking_back = lease.is_stalled = False
         if lease.is_reclaimed or not (lease.may_linger or lease.pool.queue):
             self._return(lease)
 
@@ -317,20 +355,19 @@ class Submitter:
     def _want(self, pool: _Pool) -> None:
         """Keep the agent's idea of the pool's need right, in a logarithmic number of messages."""
         need = min(len(pool.queue), _MAX_WANTED)
-        if need == 0 and pool.wanted == 0:
+        if need == 0 and pool.most_wanted == 0:
             return
         if need == 0 or pool.wanted == 0 or need >= 2 * pool.wanted:
-            pool.wanted = need
+            pool.num_stale += pool.most_wanted
+            pool.wanted = pool.most_wanted = need
             self.commands.append(WantLeases(pool.key, need))
 
-    def _take_back_waiting(self, pool: _Pool, idle: _Lease) -> None:
+    def _take_back_waiting(self, pool: _Pool) -> None:
         """A worker is idle and nothing is queued: does work wait behind another?"""
-        if idle.is_reclaimed:
-            return
         for lease in pool.leases.values():
             # What runs first is not counted: it cannot be taken back.
             if len(lease.running) > 1:
-                waiting_s = lease.ahead_s * (1 - 1 / len(lease.running))
+                waiting_s = self._ahead_s(lease) * (1 - 1 / len(lease.running))
                 if waiting_s > _WORTH_TAKING_S:
                     self._take_back(lease)
 

@@ -113,7 +113,10 @@ class StoreService:
             if placement.is_new:
                 self._fds[placement.segment] = segments.create_memfd(placement.capacity)
             self._send_created(process, request, placement)
-        except (ObjectStoreFullError, OSError) as error:
+        except ObjectStoreFullError as error:
+            self.account.abandon(request.object_id, process)
+            self._fail(process, request, error)
+        except OSError as error:  # no descriptor is left, for instance
             self.account.abandon(request.object_id, process)
             self._fail(process, request, ObjectStoreFullError(f"no shared memory: {error}"))
         return True

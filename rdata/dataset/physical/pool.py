@@ -17,6 +17,34 @@ from rdata.dataset.formats.source import Split
 from rdata.dataset.physical.launch import Result, Runner, Stream, Waited
 from rdata.dataset.physical.operator import Output, RunningOperator
 from rdata.dataset.physical.work import Input
+from rdata.errors import ActorDiedError, TaskError
+
+MAX_ATTEMPTS = 4  # of an input on an actor: as a task, which has three retries
+
+
+@dataclass(eq=False)
+class Run:
+    """One input on its way through a task or an actor."""
+
+    index: int
+    input: Input
+    bundle: Bundle | None
+    runner: Runner
+    waited: Waited
+    outputs: deque[Output] = field(default_factory=deque)
+    made_bytes: int = 0
+    num_taken: int = 0
+    num_to_skip: int = 0  # of the blocks of a later attempt: those taken from the first
+    num_attempts: int = 1
+    is_done: bool = False
+
+
+@dataclass(eq=False)
+class Slot:
+    """A runner, and what it runs."""
+
+    runner: Runner
+    runs: list[Run] = field(default_factory=list)
 
 
 @dataclass
@@ -31,32 +59,21 @@ class Slots:
     places: int
     min_runners: int = 1
     max_runners: int = 1
-    busy: list[tuple[Runner, list[Run]]] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
 
     def open(self) -> None:
         """Make the runners that there are to be at least."""
-        while len(self.busy) < self.min_runners:
-            self.busy.append((self.make_runner(), []))
+        while len(self.slots) < self.min_runners:
+            self.slots.append(Slot(self.make_runner()))
 
-    def find(self) -> tuple[Runner, list[Run]] | None:
+    def find(self) -> Slot | None:
         """A runner with a place free, the least busy one, or None."""
         self.open()
-        slot = min(self.busy, key=lambda each: len(each[1]))
-        is_busy = len(slot[1]) > 0
-        if is_busy and len(self.busy) < self.max_runners:
-            slot = (self.make_runner(), [])
-            self.busy.append(slot)
-        return slot if len(slot[1]) < self.places else None
-
-
-@dataclass(eq=False)
-class Run:
-    """One input on its way through a task or an actor."""
-
-    waited: Waited
-    outputs: deque[Output] = field(default_factory=deque)
-    made_bytes: int = 0
-    is_done: bool = False
+        slot = min(self.slots, key=lambda each: len(each.runs))
+        if slot.runs and len(self.slots) < self.max_runners:
+            slot = Slot(self.make_runner())
+            self.slots.append(slot)
+        return slot if len(slot.runs) < self.places else None
 
 
 class RunningPool(RunningOperator):
@@ -80,7 +97,7 @@ class RunningPool(RunningOperator):
         self._splits = None if splits is None else deque(splits)
         self._bundles: deque[Bundle] = deque()
         self._runs: deque[Run] = deque()
-        self._runs_by_waited: dict[Waited, tuple[Run, list[Run]]] = {}
+        self._running: dict[Waited, tuple[Run, Slot]] = {}
         self._num_started = 0
         self._finished_bytes = 0
         self.num_finished = 0
@@ -139,18 +156,19 @@ class RunningPool(RunningOperator):
             slot = self._slots.find()
             if slot is None:
                 break
-            runner, runs = slot
+            index, runner = self._num_started, slot.runner
             input, bundle = self._next_input()
-            if self._has_sink:
-                waited: Waited = runner.call(self._num_started, input, bundle)
-            else:
-                waited = runner.stream(input, bundle)
-            self._num_started += 1
-            run = Run(waited)
-            runs.append(run)
+            run = Run(index, input, bundle, runner, self._launch(runner, index, input, bundle))
+            slot.runs.append(run)
             self._runs.append(run)
-            self._runs_by_waited[waited] = run, runs
+            self._running[run.waited] = run, slot
+            self._num_started += 1
         return self._num_started > num_before
+
+    def _launch(self, runner: Runner, index: int, input: Input, bundle: Bundle | None) -> Waited:
+        if self._has_sink:
+            return runner.call(index, input, bundle)
+        return runner.stream(input, bundle)
 
     def _may_start(self) -> bool:
         if self._has_sink:
@@ -168,7 +186,7 @@ class RunningPool(RunningOperator):
     @property
     def num_running(self) -> int:
         """See `RunningOperator`."""
-        return len(self._runs_by_waited)
+        return len(self._running)
 
     @property
     def output_bytes(self) -> int:
@@ -199,26 +217,49 @@ class RunningPool(RunningOperator):
 
     def take(self, ready: Waited) -> None:
         """See `RunningOperator`."""
-        run, runs = self._runs_by_waited[ready]
-        if self._has_sink:
-            result: Result = ready  # type: ignore[assignment]
-            run.outputs.append(result.value())
-            self._finish(run, runs)
-        else:
-            stream: Stream = ready  # type: ignore[assignment]
-            piece = stream.take()
-            if piece is None:
-                self._finish(run, runs)
-            else:
-                run.outputs.append(Bundle((piece,)))
-                run.made_bytes += piece.size_bytes
-                self.num_rows += piece.num_rows
+        run, slot = self._running[ready]
+        try:
+            self._take_from(run, slot)
+        except ActorDiedError as error:
+            # One that the user's own code got from an actor of its own is not ours to mend.
+            if isinstance(error, TaskError) or run.num_attempts == MAX_ATTEMPTS:
+                raise
+            self._run_again(run, slot)
         self._move_outputs()
 
-    def _finish(self, run: Run, runs: list[Run]) -> None:
+    def _take_from(self, run: Run, slot: Slot) -> None:
+        if self._has_sink:
+            result: Result = run.waited  # type: ignore[assignment]
+            run.outputs.append(result.value())
+            self._finish(run, slot)
+            return
+        stream: Stream = run.waited  # type: ignore[assignment]
+        piece = stream.take()
+        if piece is None:
+            self._finish(run, slot)
+        elif run.num_to_skip:
+            run.num_to_skip -= 1
+        else:
+            run.outputs.append(Bundle((piece,)))
+            run.made_bytes += piece.size_bytes
+            run.num_taken += 1
+            self.num_rows += piece.num_rows
+
+    def _run_again(self, run: Run, slot: Slot) -> None:
+        """Give the input to a new actor in the place of the one that died."""
+        del self._running[run.waited]
+        if run.runner is slot.runner:  # else another run of the same actor has replaced it
+            slot.runner = self._slots.make_runner()
+        run.runner = slot.runner
+        run.num_attempts += 1
+        run.num_to_skip = run.num_taken
+        run.waited = self._launch(run.runner, run.index, run.input, run.bundle)
+        self._running[run.waited] = run, slot
+
+    def _finish(self, run: Run, slot: Slot) -> None:
         run.is_done = True
-        runs.remove(run)
-        del self._runs_by_waited[run.waited]
+        slot.runs.remove(run)
+        del self._running[run.waited]
         self.num_finished += 1
         self._finished_bytes += run.made_bytes
 
@@ -233,12 +274,12 @@ class RunningPool(RunningOperator):
 
     def cancel(self) -> None:
         """See `RunningOperator`."""
-        for waited in list(self._runs_by_waited):
+        for waited in list(self._running):
             waited.cancel()
-        self._runs_by_waited.clear()
+        self._running.clear()
         self._runs.clear()
         self._bundles.clear()
         if self._splits is not None:
             self._splits.clear()
-        self._slots.busy.clear()  # the last handle of an actor ends it
+        self._slots.slots.clear()  # the last handle of an actor ends it
         super().cancel()
