@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -17,8 +18,9 @@ from rdata.core.messages import Attach, Register, control_decoder
 from rdata.core.wire.auth import RefusedError, ServerHandshake
 from rdata.core.wire.loop import Loop, Timer
 
-_MAX_UNPROVEN = 128  # more at once: the newest are closed; each may cost a descriptor only
+_MAX_UNPROVEN = 128  # more at once wait in the kernel's queue; each costs a descriptor
 _PROOF_TIMEOUT_S = 10.0
+_GRACE_S = 0.25  # and if others wait; shorter: a busy process of ours is turned away as well
 _MAX_FIRST_FRAME = 1 << 20
 
 OnProven = Callable[[socket.socket, ServerHandshake, Attach | Register], None]
@@ -36,35 +38,58 @@ class Listener:
         self._token = token
         self._node_id = node_id
         self._on_proven = on_proven
-        self._visitors: set[_Visitor] = set()
+        self._visitors: dict[_Visitor, None] = {}  # in the order of their arrival
+        self._pause: Timer | None = None
         loop.watch(sock.fileno(), self._accept)
 
     def close(self) -> None:
         """Stop listening and turn away who is not proven yet."""
         self._loop.unwatch(self._sock.fileno())
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         self._sock.close()
         for visitor in list(self._visitors):
             visitor.turn_away()
 
     def _accept(self) -> None:
         for _ in range(64):
+            if len(self._visitors) >= _MAX_UNPROVEN:
+                oldest = next(iter(self._visitors))
+                wait_s = oldest.since + _GRACE_S - time.monotonic()
+                if wait_s > 0:
+                    self._accept_later(wait_s)
+                    return
+                oldest.turn_away()
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            if len(self._visitors) >= _MAX_UNPROVEN:
-                sock.close()
-                continue
+            except OSError:  # out of descriptors: who is connected may end and leave some
+                self._accept_later(_GRACE_S)
+                return
             sock.setblocking(False)
             handshake = ServerHandshake(self._token, self._node_id)
-            self._visitors.add(_Visitor(sock, self._loop, handshake, self._proven, self._left))
+            visitor = _Visitor(sock, self._loop, handshake, self._proven, self._left)
+            self._visitors[visitor] = None
+
+    def _accept_later(self, delay_s: float) -> None:
+        self._loop.unwatch(self._sock.fileno())
+        self._pause = self._loop.call_later(delay_s, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+            self._loop.watch(self._sock.fileno(), self._accept)
 
     def _proven(self, visitor: _Visitor, first: Attach | Register) -> None:
-        self._visitors.discard(visitor)
+        self._left(visitor)
         self._on_proven(visitor.sock, visitor.handshake, first)
 
     def _left(self, visitor: _Visitor) -> None:
-        self._visitors.discard(visitor)
+        self._visitors.pop(visitor, None)
+        self._accept_again()
 
 
 class _Visitor:
@@ -80,6 +105,7 @@ class _Visitor:
     ) -> None:
         self.sock = sock
         self.handshake = handshake
+        self.since = time.monotonic()
         self._loop = loop
         self._on_proven = on_proven
         self._on_left = on_left

@@ -58,7 +58,8 @@ class Worker:
         self.depth = 0
         self._runtime = runtime
         self._queue: deque[_Call] = deque()
-        self._wakeup = threading.Semaphore(0)
+        self._gate = threading.Lock()  # free while there may be something to do
+        self._will_flush = False
         self._running: _Call | None = None
         self._is_blocked = False
         self._is_in_user_code = False
@@ -106,7 +107,7 @@ class Worker:
                 self._forget_functions()
             case m.EndActor():
                 self._is_ending = True
-                self._wakeup.release()
+                self._wake()
             case _:
                 return False
         return True
@@ -120,15 +121,22 @@ class Worker:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
             self._give_back(process, is_blocked=True)
             return
-        self._wakeup.release()
-        self._runtime.loop.call_later(_FLUSH_AFTER_S, self._flush_late)
+        self._wake()
+        if len(self._queue) > 1 and not self._will_flush:
+            self._will_flush = True
+            self._runtime.loop.call_later(_FLUSH_AFTER_S, self._flush_late)
+
+    def _wake(self) -> None:
+        if self._gate.locked():
+            self._gate.release()
 
     def _flush_late(self, delay_s: float = 2 * _FLUSH_AFTER_S) -> None:
         """Send what the main thread left unsent when a task turned out to be long."""
         with self._runtime.lock:
             if self._replies and time.monotonic() - self._replies_since >= _FLUSH_AFTER_S:
                 self._send_replies()
-            if self._queue:
+            self._will_flush = bool(self._queue or self._replies)
+            if self._will_flush:
                 again = min(2 * delay_s, 0.1)
                 self._runtime.loop.call_later(delay_s, lambda: self._flush_late(again))
 
@@ -245,7 +253,7 @@ class Worker:
                 self._runtime.drain()
                 if self._is_ending and not self._in_transit:
                     return
-            self._wakeup.acquire()
+            self._gate.acquire()
 
     def _run_queue(self) -> None:
         while True:

@@ -145,8 +145,12 @@ class Program:
 
     def story(self) -> str:
         """What it has printed, and its node's log if that is there, for a failed assertion."""
-        logs = [f"{path}:\n{path.read_text()}" for path in self.temp_folder.rglob("node.log")]
-        return f"stdout:\n{self.out}\nstderr:\n{self.err}\n" + "\n".join(logs)
+        text = f"stdout:\n{self.out}\nstderr:\n{self.err}\n"
+        for path in self.files():
+            if path.name == "node.log":
+                with contextlib.suppress(FileNotFoundError):  # its node ends just now
+                    text += f"{path}:\n{path.read_text()}"
+        return text
 
     def run(self) -> Program:
         """Wait for a good end that leaves nothing."""
@@ -168,12 +172,19 @@ class Program:
                     found.append(pid)
         return found
 
+    def files(self) -> list[Path]:
+        """What is in its temp folder."""
+        found = []
+        for folder, folders, names in os.walk(self.temp_folder):  # it bears what goes meanwhile
+            found += [Path(folder, name) for name in (*folders, *names)]
+        return found
+
     def remains(self, excused: Sequence[int] = ()) -> list[str]:
         """A line for each process, file or socket that is there."""
         sockets = Path("/proc/net/unix").read_text().splitlines()
         return [
             *(describe(pid) for pid in self.processes() if pid not in excused),
-            *(f"file {path}" for path in self.temp_folder.rglob("*")),
+            *(f"file {path}" for path in self.files()),
             *(f"socket {line}" for line in sockets if str(self.temp_folder) in line),
         ]
 

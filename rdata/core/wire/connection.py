@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,18 +20,22 @@ import msgspec
 from rdata.core.wire.auth import ClientHandshake, RefusedError
 from rdata.core.wire.loop import Loop
 
-MAX_FRAME_BYTES = 64 << 20  # a longer one is not ours: a broken or hostile peer
-_READ_BYTES = 256 * 1024
+MAX_FRAME_BYTES = 256 << 20  # some 2,600 inline values; a longer one comes from a broken peer
 _MAX_GATHER = 64  # buffers a sendmsg call
-_MAX_FDS = 16
+_ANCILLARY_BYTES = socket.CMSG_SPACE(16 * 4)  # for so many descriptors at once
 
 _encoder = msgspec.msgpack.Encoder()
 
 
 def encode_frame(message: msgspec.Struct) -> bytes:
-    """The message as it goes over the wire."""
+    """The message as it goes over the wire. Raises ValueError if it is too long for a frame."""
     frame = bytearray(4)
     _encoder.encode_into(message, frame, 4)
+    if len(frame) - 4 > MAX_FRAME_BYTES:
+        raise ValueError(
+            f"a {type(message).__name__} message of {len(frame) - 4} bytes is longer than a frame "
+            f"may be ({MAX_FRAME_BYTES} bytes); put large or many values into the store"
+        )
     frame[:4] = (len(frame) - 4).to_bytes(4, "little")
     return bytes(frame)
 
@@ -79,6 +83,9 @@ class Connection:
         `fds` are sent along and stay the caller's until `close_after_send` or the message is
         out, so pass duplicates. On a closed connection nothing happens: `on_close` tells.
         """
+        if self.is_closed:
+            _close_all(fds)
+            return
         frame = encode_frame(message)
         self._queue.append((frame, fds))
         self.queued_bytes += len(frame)
@@ -111,36 +118,45 @@ class Connection:
 
     def _read_some(self) -> bool:
         """Read once; False when there was nothing."""
+        buffer = self._loop.read_buffer
         try:
-            data = self._receive()
+            size = self._receive(buffer)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
             self._close(f"connection failed: {error.strerror or error}")
             return False
-        if not data:
+        if not size:
             self._close("closed by the other side")
             return False
-        self._received += data
-        if self._handshake is not None and not self._step_handshake():
-            return True
-        messages = self._take_messages()
+        if self._handshake is not None or self._received:
+            self._received += buffer[:size]
+            if self._handshake is not None and not self._step_handshake():
+                return True
+            messages, used, fault = self._decode(memoryview(self._received))
+            del self._received[:used]
+        else:  # mostly: whole frames, decoded where they were read
+            messages, used, fault = self._decode(buffer[:size])
+            if used < size:
+                self._received += buffer[used:size]
         if messages:
             self._on_messages(self, messages)
+        if fault:
+            self._close(fault)
         return True
 
-    def _receive(self) -> bytes:
+    def _receive(self, buffer: memoryview) -> int:
         if not self._is_unix:
-            return self.sock.recv(_READ_BYTES)
-        data, ancillary, _, _ = self.sock.recvmsg(
-            _READ_BYTES, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            return self.sock.recv_into(buffer)
+        size, ancillary, _, _ = self.sock.recvmsg_into(
+            [buffer], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
         )
         for level, kind, body in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received = array.array("i")
                 received.frombytes(body[: len(body) - len(body) % received.itemsize])
                 self.fds.extend(received)
-        return data
+        return size
 
     def _step_handshake(self) -> bool:
         handshake = self._handshake
@@ -163,24 +179,22 @@ class Connection:
         if self.sock.send(data) != len(data):
             raise OSError("the socket took half a handshake")
 
-    def _take_messages(self) -> list[Any]:
-        received, messages, at = self._received, [], 0
-        view = memoryview(received)
-        try:
-            while len(received) - at >= 4:
-                size = int.from_bytes(view[at : at + 4], "little")
-                if size > MAX_FRAME_BYTES:
-                    raise msgspec.DecodeError(f"a frame of {size} bytes")
-                if len(received) - at - 4 < size:
-                    break
-                messages.append(self._decoder.decode(view[at + 4 : at + 4 + size]))
-                at += 4 + size
-        except msgspec.DecodeError as error:
-            self._close(f"not a message: {error}")
-        finally:
-            view.release()
-        del received[:at]
-        return messages
+    def _decode(self, data: memoryview) -> tuple[list[Any], int, str]:
+        """The whole frames in `data`, how many bytes they take, and what is wrong with the next."""
+        messages, at, end, fault = [], 0, len(data), ""
+        with data:
+            try:
+                while end - at >= 4:
+                    size = int.from_bytes(data[at : at + 4], "little")
+                    if size > MAX_FRAME_BYTES:
+                        raise msgspec.DecodeError(f"a frame of {size} bytes")
+                    if end - at - 4 < size:
+                        break
+                    messages.append(self._decoder.decode(data[at + 4 : at + 4 + size]))
+                    at += 4 + size
+            except msgspec.DecodeError as error:
+                fault = f"not a message: {error}"
+        return messages, at, fault
 
     def _flush(self) -> None:
         # Whoever gets the lock writes for all; who does not leaves the work to that one, which
@@ -221,8 +235,7 @@ class Connection:
         except OSError as error:
             reason = f"connection failed: {error.strerror or error}"
             self._loop.call_soon(lambda: self._close_after_reading(reason))
-            self._queue.clear()
-            self._rest = None
+            self._forget_queue()
 
     def _write_with_fds(self) -> None:
         frame, fds = self._queue[0]
@@ -250,6 +263,8 @@ class Connection:
             self._loop.watch_writes(self.sock.fileno(), self._on_readable, self._on_writable)
 
     def _on_writable(self) -> None:
+        if self.is_closed:  # by what else was readable in the same round
+            return
         self._loop.watch_writes(self.sock.fileno(), self._on_readable, None)
         self._waits_for_room = False
         self._flush()
@@ -263,11 +278,19 @@ class Connection:
             return
         self.is_closed = True
         self._loop.unwatch(self.sock.fileno())
-        self.sock.close()
-        while self.fds:
-            os.close(self.fds.popleft())
-        for _, fds in self._queue:
-            for fd in fds:
-                os.close(fd)
-        self._queue.clear()
+        with self._writing:  # nobody may write to a descriptor that could be another's by then
+            self.sock.close()
+            self._forget_queue()
+        _close_all(self.fds)
+        self.fds.clear()
         self._on_close(self, reason)
+
+    def _forget_queue(self) -> None:
+        self._rest = None
+        while self._queue:
+            _close_all(self._queue.popleft()[1])
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

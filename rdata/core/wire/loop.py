@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+_READ_BYTES = 256 * 1024  # a batch of tasks or replies, as far as one read takes it
+
 Callback = Callable[[], object]
 
 
@@ -38,6 +40,8 @@ class Loop:
     """Runs in one thread; `call_soon` and `stop` may be used from any."""
 
     def __init__(self) -> None:
+        # What connections read into, one after the other: the loop's thread alone touches it.
+        self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._selector = selectors.DefaultSelector()
         self._calls: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
