@@ -76,7 +76,7 @@ class Worker:
         self._reply_bytes = 0
         self._replies_since = 0.0
         self._in_transit: dict[tuple[bytes, int], tuple[bytes, list[bytes]]] = {}
-        self._taken = threading.Condition(runtime.lock)
+        self._taken = threading.Lock()  # free when a generator that waits should look again
         self._main_thread = threading.get_ident()
 
     # ------------------------------------------------------------ host: messages, on the I/O thread
@@ -93,12 +93,12 @@ class Worker:
             case m.ItemsTaken(task, count):
                 if self._running is not None and self._running.message.id == task:
                     self._running.num_taken = max(self._running.num_taken, count)
-                    self._taken.notify_all()
+                    self._wake(self._taken)
             case m.StopStream(task):
                 for call in self._known_calls():
                     if call.message.id == task:
                         call.is_stopped = True
-                self._taken.notify_all()
+                self._wake(self._taken)
             case m.Received(task, index):
                 _, held = self._in_transit.pop((task, index), (b"", []))
                 self._runtime.objects.drop_all(held)
@@ -107,7 +107,7 @@ class Worker:
                 self._forget_functions()
             case m.EndActor():
                 self._is_ending = True
-                self._wake()
+                self._wake(self._gate)
             case _:
                 return False
         return True
@@ -121,14 +121,15 @@ class Worker:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
             self._give_back(process, is_blocked=True)
             return
-        self._wake()
+        self._wake(self._gate)
         if len(self._queue) > 1 and not self._will_flush:
             self._will_flush = True
             self._runtime.loop.call_later(_FLUSH_AFTER_S, self._flush_late)
 
-    def _wake(self) -> None:
-        if self._gate.locked():
-            self._gate.release()
+    @staticmethod
+    def _wake(gate: threading.Lock) -> None:
+        if gate.locked():
+            gate.release()
 
     def _flush_late(self, delay_s: float = 2 * _FLUSH_AFTER_S) -> None:
         """Send what the main thread left unsent when a task turned out to be long."""
@@ -162,7 +163,7 @@ class Worker:
                 call.is_cancelled = True
                 if call is self._running:
                     signal.pthread_kill(self._main_thread, signal.SIGINT)
-                self._taken.notify_all()
+                self._wake(self._taken)
 
     def _known_calls(self) -> Iterator[_Call]:
         if self._running is not None:
@@ -253,7 +254,7 @@ class Worker:
                 self._runtime.drain()
                 if self._is_ending and not self._in_transit:
                     return
-            self._gate.acquire()
+            self._runtime.loop.wait(self._gate, None)
 
     def _run_queue(self) -> None:
         while True:
@@ -346,9 +347,8 @@ class Worker:
                 return
         wait = self.blocking()
         try:
-            with runtime.lock:
-                while not may_go_on():
-                    self._taken.wait()
+            while not may_go_on():
+                runtime.loop.wait(self._taken, None)
         finally:
             self.unblocked(wait)
         if call.is_cancelled:

@@ -95,9 +95,15 @@ def test_nothing_reaches_up_through_the_package_itself() -> None:
 def test_decisions_touch_no_clock_thread_socket_or_file() -> None:
     edge = {"asyncio", "datetime", "multiprocessing", "os", "pathlib", "random", "selectors"}
     edge |= {"signal", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time"}
-    decisions = tuple(
-        f"rdata.core.{name}" for name in ("head", "lineage", "ownership", "scheduling")
+    decisions = (
+        "rdata.core.head",
+        "rdata.core.ownership",
+        "rdata.core.scheduling",
+        "rdata.core.store.accounting",
+        "rdata.core.store.pages",
+        "rdata.dataset.backpressure",
     )
+    assert all(name in module_files("rdata") for name in decisions)
     outside = [
         f"{found.importer}:{found.line} imports {found.imported}"
         for found in imports("rdata")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from tests.contracts.source import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 DESIGN = ROOT / "docs" / "design.md"
+REASONS = "Where the build differs from the first plan"
 
 
 def without_code(text: str) -> str:
@@ -57,16 +61,45 @@ def test_the_verbs_that_a_page_names_exist(page: Path) -> None:
     assert named - verbs == set()
 
 
+def python_blocks(page: Path) -> list[str]:
+    """The fenced blocks of the page that are Python."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+    rows = ["price,quantity", "5,1", "7,0", "2000,3", "10,2"]
+    (tmp_path / "orders.csv").write_text("\n".join(rows) + "\n")
+    examples = python_blocks(ROOT / "README.md")
+    assert len(examples) == 2
+    for number, example in enumerate(examples):
+        program = tmp_path / f"example_{number}.py"
+        program.write_text(example)
+        output = subprocess.run(
+            [sys.executable, program.name],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        ).stdout
+        expected = re.findall(r"^print\(.*\)  # (.+)$", example, flags=re.MULTILINE)
+        assert expected
+        assert output.splitlines() == expected
+
+
 def described() -> set[Path]:
     """The files and folders in the headings of docs/design.md.
 
-    A heading of the second level names a folder (`rdata/core/`); one of the third names files and
-    folders within it.
+    A heading of the second level names a folder (`rdata/core/`), apart from that of the reasons at
+    the end; one of the third names files and folders within it.
     """
     found = set()
     folder = ROOT
     text = without_code(DESIGN.read_text())
     for level, heading in re.findall(r"^(##+) (.+)$", text, re.MULTILINE):
+        if heading == REASONS:
+            continue
         paths = re.findall(r"`([^`]+)`", heading)
         assert paths, f"the heading {heading!r} names no file or folder"
         if level == "##":

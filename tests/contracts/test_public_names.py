@@ -34,11 +34,22 @@ RAY_NAMES = {
     "shutdown",
     "wait",
 }
+RAY_DATA_NAMES = {
+    "Dataset",
+    "from_arrow",
+    "from_items",
+    "from_pandas",
+    "range",
+    "read_csv",
+    "read_parquet",
+}
 
 PUBLIC_MODULES = [
     module
     for module, file in module_files("rdata").items()
-    if module.count(".") <= 1 and "\n__all__ = [" in file.read_text()
+    if module.count(".") <= 1
+    and "\n__all__ = [" in file.read_text()
+    and module != "rdata.lazy"  # its names are other packages' modules, for rdata's own use
 ]
 
 
@@ -87,6 +98,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_rays_names_are_there() -> None:
     assert set(rdata.__all__) >= RAY_NAMES
+
+
+def test_datasets_have_their_names_at_the_top_and_in_rdata_data() -> None:
+    assert set(rdata.data.__all__) >= RAY_DATA_NAMES
+    for name in RAY_DATA_NAMES:
+        assert getattr(rdata, name) is getattr(rdata.data, name)
 
 
 def test_every_public_class_and_function_has_a_docstring() -> None:

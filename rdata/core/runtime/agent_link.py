@@ -10,18 +10,19 @@ from typing import Any
 from rdata import errors
 from rdata.core.messages import Control, Failed
 from rdata.core.wire.connection import Connection
+from rdata.core.wire.loop import Loop
 from rdata.errors import GetTimeoutError, NodeDiedError, RdataError
 
 
 class Waiter:
     """Lets one thread sleep until `count` things have happened, or all has ended."""
 
-    __slots__ = ("_gate", "count")
+    __slots__ = ("count", "gate")
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self.gate = threading.Lock()
+        self.gate.acquire()
 
     def happened(self) -> None:
         """One of the things. Called under the runtime's lock."""
@@ -31,18 +32,15 @@ class Waiter:
 
     def wake(self) -> None:
         """Let the thread go on."""
-        if self._gate.locked():
-            self._gate.release()
-
-    def sleep(self, timeout_s: float | None) -> bool:
-        """False when the time is over first."""
-        return self._gate.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        if self.gate.locked():
+            self.gate.release()
 
 
 class AgentLink:
     """Requests to the agent, each matched with its answer by number."""
 
-    def __init__(self, lock: threading.RLock) -> None:
+    def __init__(self, lock: threading.RLock, loop: Loop) -> None:
+        self._loop = loop
         self._connection: Connection | None = None
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[Waiter, list[Any]]] = {}
@@ -72,7 +70,7 @@ class AgentLink:
             self._answers[number] = waiter, slot
         try:
             self.send(make(number))
-            if not waiter.sleep(timeout_s):
+            if not self._loop.wait(waiter.gate, timeout_s):
                 raise GetTimeoutError(f"the agent did not answer within {timeout_s:g} s")
         finally:
             with self._lock:

@@ -116,8 +116,8 @@ class ClusterRuntime:
         self._forgotten: deque[bytes] = self._finalised[2]  # functions
         self.host: Host | None = None
         self.loop = Loop()
-        self.interrupts = Interrupts(self.lock, self._may_interrupt)
-        self.agent = AgentLink(self.lock)
+        self.interrupts = Interrupts(self.lock, self.loop, self._may_interrupt)
+        self.agent = AgentLink(self.lock, self.loop)
         self.store = StoreClient(self.agent, self._finalised[3])
         self.peers = Peers(
             process_id,
@@ -172,7 +172,7 @@ class ClusterRuntime:
     def register(self, hello: m.Register, timeout_s: float) -> bool:
         """Make this process a driver of the node; False if the agent does not answer."""
         self.agent.send(hello)
-        return self._registered.sleep(timeout_s) and self._failure is None
+        return self.loop.wait(self._registered.gate, timeout_s) and self._failure is None
 
     def at_shutdown(self, call: Callable[[], None]) -> None:
         """Call that at the end of `shutdown`: it waits for an embedded node."""
@@ -626,7 +626,7 @@ class ClusterRuntime:
         self.interrupts.check()
         wait = self.host.blocking() if timeout != 0 and self.host is not None else None
         try:
-            is_done = waiter.sleep(timeout)
+            is_done = self.loop.wait(waiter.gate, timeout, self.interrupts.check)
         finally:
             with self.lock:
                 self._waiters.discard(waiter)

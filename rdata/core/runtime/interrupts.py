@@ -1,7 +1,7 @@
 """What if Ctrl-C comes while a table is half changed, or a frame half sent?
 
 Python raises KeyboardInterrupt between any two bytecodes of the main thread. Here it waits until
-that thread holds the runtime's lock no longer, under which all of that happens.
+that thread neither holds the runtime's lock nor serves the loop: all of that happens there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from rdata.core.wire.loop import Loop
+
 
 _GUARD_EVERY_S = 0.05  # asking Python for the handler takes 2 µs, a tenth of a submission
 
@@ -19,8 +21,9 @@ _GUARD_EVERY_S = 0.05  # asking Python for the handler takes 2 µs, a tenth of a
 class Interrupts:
     """Stands in for Python's own SIGINT handler, where a program has not set one of its own."""
 
-    def __init__(self, lock: threading.RLock, may_raise: Callable[[], bool]) -> None:
+    def __init__(self, lock: threading.RLock, loop: Loop, may_raise: Callable[[], bool]) -> None:
         self._lock = lock
+        self._loop = loop
         self._may_raise = may_raise
         self._is_pending = False
         self._guarded_at = 0.0
@@ -51,7 +54,8 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._may_raise():
             return
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # as threading.Condition asks
+        is_owned = self._lock._is_owned()  # type: ignore[attr-defined]  # as Condition asks
+        if is_owned or (self._loop.is_dispatching and self._loop.is_current()):
             self._is_pending = True
         else:
             raise KeyboardInterrupt

@@ -6,6 +6,7 @@ driver 60 ms to import and every event a task or a handle; what is needed is thi
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+_PARK_S = 0.005  # without a waiting thread for so long, the loop's own thread leads again
 _READ_BYTES = 256 * 1024  # a batch of tasks or replies, as far as one read takes it
 
 Callback = Callable[[], object]
@@ -37,7 +39,11 @@ class Timer:
 
 
 class Loop:
-    """Runs in one thread; `call_soon` and `stop` may be used from any."""
+    """Runs in one thread at a time; `call_soon`, `wait` and `stop` may be used from any.
+
+    That thread is its own, which calls `run`, except while another waits for something that the
+    loop has to bring: then the waiting one leads. A message that it waits for wakes it directly.
+    """
 
     def __init__(self) -> None:
         # What connections read into, one after the other: the loop's thread alone touches it.
@@ -50,7 +56,16 @@ class Loop:
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain_wakes)
         self._may_sleep = False
         self._is_stopping = False
-        self._thread_id: int | None = None
+        # Who leads the loop: its own thread, from `run`, or one that waits for something.
+        self._lead = threading.Lock()
+        self._leader: int | None = None
+        self._is_home = False  # its own thread leads
+        self._is_wanted = False  # another asks it to let go
+        self._led_since = 0.0
+        self._led_until = 0.0
+        self._parking = threading.Lock()
+        self._parking.acquire()
+        self.is_dispatching = True  # False while the leader only waits for events
 
     def call_soon(self, callback: Callback) -> None:
         """Run `callback` on the loop's thread."""
@@ -81,34 +96,111 @@ class Loop:
             return
 
     def is_current(self) -> bool:
-        """Tell whether the caller runs on the loop's thread."""
-        return threading.get_ident() == self._thread_id
+        """Whether the caller runs on the loop's thread: the one that leads it at the moment."""
+        return threading.get_ident() == self._leader
 
     def stop(self) -> None:
         """Let `run` return after the calls that are queued."""
         self._is_stopping = True
         self._wake()
+        self._unpark()
 
     def run(self) -> None:
         """Serve until stopped. An exception in a callback is printed and does not end the loop."""
-        self._thread_id = threading.get_ident()
         while not self._is_stopping:
-            self._may_sleep = True
-            timeout = 0.0 if self._calls else self._seconds_to_next_timer()
-            events = self._selector.select(timeout)
-            self._may_sleep = False
-            for key, mask in events:
-                if key.fd == self._wake_fd:
-                    self._drain_wakes()
-                    continue
-                on_readable, on_writable = key.data
-                if mask & selectors.EVENT_WRITE and on_writable:
-                    self._run(on_writable)
-                if mask & selectors.EVENT_READ:
-                    self._run(on_readable)
-            self._run_due()
-        while self._calls:
-            self._run(self._calls.popleft())
+            with self._lead:
+                self._leader = threading.get_ident()
+                self._is_home = True
+                while not self._is_stopping and not self._is_wanted:
+                    self._turn(None)
+                self._is_home = False
+                self._is_wanted = False
+            while not self._is_stopping and not self._park():
+                continue
+        with self._lead:
+            self._leader = threading.get_ident()
+            while self._calls:
+                self._run(self._calls.popleft())
+
+    def wait(
+        self, gate: threading.Lock, timeout_s: float | None, check: Callback | None = None
+    ) -> bool:
+        """Acquire the lock `gate`, which a callback or another thread will release.
+
+        While it waits, the calling thread leads the loop itself, if no other waiting thread does:
+        what it waits for then needs no switch of threads. `check` is called after each turn, and
+        may raise. False when `timeout_s` is over.
+        """
+        if gate.acquire(blocking=False):
+            return True
+        if not self._try_lead():
+            return gate.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        started = self._led_since = time.monotonic()
+        try:
+            while not gate.acquire(blocking=False):
+                left_s = None if timeout_s is None else started + timeout_s - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                self._turn(left_s)
+                if check is not None:
+                    check()
+            return True
+        finally:
+            self._leader = None
+            self._led_until = time.monotonic()
+            self._lead.release()
+            if self._led_until - started > _PARK_S:  # its own thread may wait to be told
+                self._unpark()
+
+    def _try_lead(self) -> bool:
+        """Become the leader, if that is the loop's own thread, or nobody."""
+        if not self._lead.acquire(blocking=False):
+            if not self._is_home:
+                return False
+            self._is_wanted = True
+            self._wake()
+            if not self._lead.acquire(timeout=_PARK_S):
+                self._is_wanted = False
+                return False
+        self._leader = threading.get_ident()
+        return True
+
+    def _park(self) -> bool:
+        """Let waiting threads lead; True when it is the loop's own thread's turn again."""
+        now = time.monotonic()
+        is_led = self._lead.locked()
+        if is_led and now - self._led_since > _PARK_S:
+            self._parking.acquire()  # who has led for so long will unpark
+            return True
+        if self._parking.acquire(timeout=_PARK_S):
+            return True
+        return not self._lead.locked() and time.monotonic() - self._led_until > _PARK_S
+
+    def _unpark(self) -> None:
+        if self._parking.locked():
+            with contextlib.suppress(RuntimeError):  # another was faster
+                self._parking.release()
+
+    def _turn(self, limit_s: float | None) -> None:
+        """Wait for events, at most so long, and serve them."""
+        self._may_sleep = True
+        timeout_s = 0.0 if self._calls else self._seconds_to_next_timer()
+        if limit_s is not None:
+            timeout_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
+        self.is_dispatching = False
+        events = self._selector.select(timeout_s)
+        self.is_dispatching = True
+        self._may_sleep = False
+        for key, mask in events:
+            if key.fd == self._wake_fd:
+                self._drain_wakes()
+                continue
+            on_readable, on_writable = key.data
+            if mask & selectors.EVENT_WRITE and on_writable:
+                self._run(on_writable)
+            if mask & selectors.EVENT_READ:
+                self._run(on_readable)
+        self._run_due()
 
     def close(self) -> None:
         """Release the loop's own descriptors; call after `run` has returned."""
