@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from rdata.errors import NodeStartError
 
+_FOLDER_NAME = re.compile(r"\d{8}-\d{6}-\d+")  # as create_session makes them
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes, with its end mark
 
 
@@ -83,6 +85,8 @@ def create_session(temp_dir: str | None) -> Session:
 def sweep(parent: Path) -> None:
     """Delete the folders of nodes that no longer live."""
     for folder in parent.iterdir():
+        if not _FOLDER_NAME.fullmatch(folder.name):  # not a session's: nothing to do with us
+            continue
         try:
             fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
         except OSError:  # no lock file: being made, or being removed, or not ours
