@@ -138,7 +138,8 @@ def _instance_like(cause: BaseException) -> TaskError:
     args, attributes = exception_parts(cause)
     notes = attributes.pop("__notes__", ())
     try:
-        error = rebuild(_dual_class(type(cause)), args)
+        dual: type[TaskError] = _dual_class(type(cause))  # type: ignore[arg-type]  # is hashable
+        error = rebuild(dual, args)
         error.__setstate__(attributes)
     except TypeError:  # a class that refuses a second base or a plain __new__
         error = TaskError(f"{type(cause).__name__}: {cause}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 from rdata.core.wire.loop import Loop
 
 _READ_BYTES = 64 * 1024
-_MAX_LINE = 64 * 1024  # a longer one is passed on in pieces
+_MAX_READS = 16  # at once; who prints without end must not keep the loop from others
+_MAX_LINE = 64 * 1024  # characters; a longer one is passed on in pieces
 
 
 class LogStream:
@@ -29,13 +31,16 @@ class LogStream:
         self._log_path = log_file
         self._log_fd: int | None = None
         self._on_lines = on_lines
-        self._rest = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
         self.is_open = True
         loop.watch(read_fd, self.read)
 
     def read(self) -> None:
-        """Take what is there."""
-        while self.is_open:
+        """Take what is there, up to some MiB."""
+        for _ in range(_MAX_READS):
+            if not self.is_open:
+                return
             try:
                 data = os.read(self._fd, _READ_BYTES)
             except BlockingIOError:
@@ -46,12 +51,12 @@ class LogStream:
                 self.close()
                 return
             self._log(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
+            *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
             if len(self._rest) > _MAX_LINE:
                 lines.append(self._rest)
-                self._rest = b""
+                self._rest = ""
             if lines:
-                self._on_lines([line.decode("utf-8", "replace") for line in lines])
+                self._on_lines(lines)
 
     def close(self) -> None:
         """Pass on an unfinished last line, and end."""
@@ -62,8 +67,9 @@ class LogStream:
         os.close(self._fd)
         if self._log_fd is not None:
             os.close(self._log_fd)
+        self._rest += self._decoder.decode(b"", final=True)
         if self._rest:
-            self._on_lines([self._rest.decode("utf-8", "replace")])
+            self._on_lines([self._rest])
 
     def _log(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk must not stop the worker's output

@@ -17,7 +17,8 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -37,7 +38,8 @@ _ALIGNMENT = 64
 _HEAD = struct.Struct("<BxxxI")
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
 _PLAIN_ITEMS = 32  # past this, cloudpickle's C loop is faster than checking types here
-_PACKAGE_FOLDER = os.path.dirname(os.path.abspath(rdata.__file__)) + os.sep
+_PLAIN_LEVELS = 4  # deeper ones may be cycles, or share what each look at would count again
+_PACKAGE_FOLDER = str(Path(rdata.__file__).absolute().parent) + os.sep
 
 RestoreRef = Callable[[bytes, str], ObjectRef]
 _loading = threading.local()
@@ -88,7 +90,9 @@ def dumps(value: Any) -> Serialized:
     try:
         _Pickler(stream, buffers, refs).dump(value)
         views = [buffer.raw() for buffer in buffers]
-    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # any: classes say in any way that they cannot be pickled
         raise SerializationError(
             f"a value of type {type(value).__qualname__} cannot be sent to another process: "
             f"{error}. Make what it holds (a lock, a connection, an open file, …) inside the task "
@@ -100,8 +104,8 @@ def dumps(value: Any) -> Serialized:
 def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
     """The value that was serialized; its arrays are read-only views of `data`.
 
-    `restore_ref(id, owner)` makes the references inside; None if there are none. Raises SerializationError if a module
-    or a class that the value needs is missing here.
+    `restore_ref(id, owner)` makes the references inside; None if there are none. Raises
+    SerializationError if a module or a class that the value needs is missing here.
     """
     if restore_ref is None:
         return _loads(data)
@@ -119,11 +123,11 @@ def _loads(data: bytes | memoryview) -> Any:
             return pickle.loads(data)
         pickled, buffers = _split(memoryview(data).toreadonly())
         return pickle.loads(pickled, buffers=buffers)
-    except (ModuleNotFoundError, AttributeError) as error:
+    except (ImportError, AttributeError) as error:
         raise SerializationError(_what_is_missing(error)) from error
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: Any, levels: int = _PLAIN_LEVELS) -> bool:
     """Tell whether the value consists of built-in types only, by exact type, and is small.
 
     Plain pickle would send an instance of a class in `__main__` by a name which the worker lacks.
@@ -132,17 +136,26 @@ def is_plain(value: Any) -> bool:
     if kind in _PLAIN:
         return True
     if kind is tuple or kind is list:
-        return len(value) <= _PLAIN_ITEMS and all(map(is_plain, value))
+        return _are_plain(value, len(value), levels)
     if kind is dict:
-        if len(value) > _PLAIN_ITEMS:
-            return False
-        return all(map(is_plain, value)) and all(map(is_plain, value.values()))
+        count = len(value)
+        return _are_plain(value, count, levels) and _are_plain(value.values(), count, levels)
     return False
+
+
+def _are_plain(values: Iterable[Any], count: int, levels: int) -> bool:
+    if count > _PLAIN_ITEMS or not levels:
+        return False
+    for value in values:  # a generator would cost more than all the rest
+        if type(value) not in _PLAIN and not is_plain(value, levels - 1):
+            return False
+    return True
 
 
 def dump_error(error: BaseException, origin: str) -> bytes:
     """An exception from user code, in a form that arrives whatever its class is like."""
-    if isinstance(error, TaskError):  # it came out of a `get` in that code, and keeps its story
+    if isinstance(error, TaskError) and hasattr(error, "origin"):
+        # It came out of a `get` in that code, and keeps its story.
         origin, frames, error = error.origin, error.frames, error.cause
     else:
         frames = format_user_frames(error)

@@ -68,18 +68,27 @@ def create_session(temp_dir: str | None) -> Session:
         folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         folder.mkdir(mode=0o700)
         (folder / "logs").mkdir()
-        lock_fd = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        lock_fd = _make_lock(folder)
     except OSError as error:
         raise NodeStartError(f"cannot make a session folder in {parent}: {error}") from error
     session = Session(folder, lock_fd)
     if len(os.fsencode(session.socket_path)) > _MAX_SOCKET_PATH:
         session.remove()
+        os.close(lock_fd)
         raise NodeStartError(
             f"the temp dir's path is too long for a Unix socket: {session.socket_path}; "
             "set TMPDIR to a shorter one"
         )
     return session
+
+
+def _make_lock(folder: Path) -> int:
+    # It gets its name when it is held: another node's sweep takes a free one for a dead node's.
+    unnamed = folder / "lock.new"
+    lock_fd = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock_fd, fcntl.LOCK_EX)
+    unnamed.rename(folder / "lock")
+    return lock_fd
 
 
 def sweep(parent: Path) -> None:
@@ -89,9 +98,10 @@ def sweep(parent: Path) -> None:
             continue
         try:
             fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # no lock file: being made, or being removed, or not ours
-            if time.time() - folder.lstat().st_mtime > 60:
-                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # no lock file: being made, or being removed
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                if time.time() - folder.lstat().st_mtime > 60:
+                    shutil.rmtree(folder, ignore_errors=True)
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -117,7 +117,9 @@ class Cluster:
 
     def _note_risks(self, victim: Process) -> None:
         """What lived by the dead one's hold only, for somebody whom its owner does not know yet."""
-        endangered = [object_id for object_id in victim.holds() if self._may_be_uncovered(object_id)]
+        endangered = [
+            object_id for object_id in victim.holds() if self._may_be_uncovered(object_id)
+        ]
         for outer, owner in self.known.items():
             if owner == victim.id and any(p.knows(outer) for p in self.processes.values()):
                 endangered += self.inside.get(outer, ())  # their values are known elsewhere

@@ -43,7 +43,7 @@ class Door:
         return len(self.listener._visitors)
 
 
-@pytest.fixture()
+@pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
     door = Door(str(tmp_path / "sock"))
     sock = socket.socket(socket.AF_UNIX)
@@ -200,9 +200,7 @@ def test_a_crowd_of_friends_gets_in(door: Door) -> None:
         assert eventually(lambda: len(door.arrived) == len(socks))
 
 
-def test_a_node_out_of_descriptors_tries_again(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_out_of_descriptors_tries_again(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         """A socket whose `accept` fails a few times for lack of descriptors."""
 

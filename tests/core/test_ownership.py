@@ -20,7 +20,7 @@ THEIRS, ALSO_THEIRS = OTHER + bytes(12), OTHER + bytes(11) + b"\x01"
 BORROWER, ANOTHER = b"borrower", b"another1"
 
 
-@pytest.fixture()
+@pytest.fixture
 def ownership() -> Ownership:
     return Ownership()
 

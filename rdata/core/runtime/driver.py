@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from rdata.config import Settings
 from rdata.core import messages as m
@@ -64,7 +65,7 @@ def _connect(
         process_id,
         os.getpid(),
         [os.path.abspath(path) for path in sys.path],
-        os.getcwd(),
+        str(Path.cwd()),
         dict(os.environ),
         runtime.namespace,
         log_to_driver,

@@ -131,7 +131,7 @@ class Runtime(Protocol):
         ...
 
     def nodes(self) -> list[dict[str, Any]]:
-        """One dict a node, with Ray's keys: NodeID, Alive, NodeManagerAddress, Resources, …"""
+        """One dict a node, with Ray's keys: NodeID, Alive, NodeManagerAddress, Resources, …."""
         ...
 
     def cluster_resources(self) -> dict[str, float]:

@@ -375,7 +375,7 @@ def push_message(tasks: Sequence[PendingTask], sent: set[bytes]) -> m.PushTasks:
         if task.registration is not None and task.function_id not in sent:
             sent.add(task.function_id)
             functions.append(task.registration.blob)
-    return m.PushTasks([task.message for task in tasks], functions)
+    return m.PushTasks([task.message for task in tasks], tuple(functions))
 
 
 def resolve(objects: ObjectTable, task: PendingTask, then: Callable[[], None]) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import rdata
-from tests.eventually import eventually
 from rdata.exceptions import (
     NondeterministicTaskError,
     OptionError,
     SerializationError,
     TaskUnschedulableError,
 )
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("runtime")
 

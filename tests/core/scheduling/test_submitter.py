@@ -35,9 +35,7 @@ class Task:
 class Desk:
     """A submitter, its clock, and the names of the tasks that it has been given."""
 
-    submitter: Submitter = field(
-        default_factory=lambda: Submitter(TARGET_S, BATCH_BYTES, IDLE_S)
-    )
+    submitter: Submitter = field(default_factory=lambda: Submitter(TARGET_S, BATCH_BYTES, IDLE_S))
     now: float = 100.0
     count: int = 0
 
@@ -71,12 +69,12 @@ class Desk:
         self.take()
 
 
-@pytest.fixture()
+@pytest.fixture
 def desk() -> Desk:
     return Desk()
 
 
-@pytest.fixture()
+@pytest.fixture
 def taught() -> Desk:
     """One lease, number 1, and a function that takes 20 µs."""
     desk = Desk()
@@ -86,7 +84,9 @@ def taught() -> Desk:
 
 
 def pushed(commands: list[Command], lease: int) -> list[Task]:
-    found = [command for command in commands if isinstance(command, Push) and command.lease == lease]
+    found = [
+        command for command in commands if isinstance(command, Push) and command.lease == lease
+    ]
     return [task for push in found for task in push.tasks]  # type: ignore[misc]
 
 

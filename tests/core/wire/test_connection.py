@@ -17,7 +17,7 @@ from tests.core.wire.ends import End, ManualLoop, on_loop, running_loop
 from tests.eventually import eventually
 
 
-@pytest.fixture()
+@pytest.fixture
 def loop() -> Iterator[Loop]:
     with running_loop() as loop:
         yield loop
@@ -34,7 +34,7 @@ def ends(request: pytest.FixtureRequest, loop: Loop) -> Iterator[tuple[End, End]
             assert end.is_closed.wait(20)
 
 
-@pytest.fixture()
+@pytest.fixture
 def raw(loop: Loop) -> Iterator[tuple[socket.socket, End]]:
     """A bare socket, and a connection at its other end."""
     left, right = socket.socketpair()
@@ -277,7 +277,9 @@ def test_a_frame_that_never_ends_is_no_message(raw: tuple[socket.socket, End]) -
     assert end.story == ["closed by the other side"]
 
 
-def test_what_the_dead_had_sent_can_be_read_first(raw: tuple[socket.socket, End], loop: Loop) -> None:
+def test_what_the_dead_had_sent_can_be_read_first(
+    raw: tuple[socket.socket, End], loop: Loop
+) -> None:
     sock, end = raw
     said = [numbered(number, 200_000) for number in range(10)]
     stream = b"".join(map(encode_frame, said))

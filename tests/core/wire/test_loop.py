@@ -12,7 +12,7 @@ from rdata.core.wire.loop import Loop
 from tests.core.wire.ends import on_loop, running_loop
 
 
-@pytest.fixture()
+@pytest.fixture
 def loop() -> Iterator[Loop]:
     with running_loop() as loop:
         yield loop

@@ -1,0 +1,487 @@
+"""How does a worker run what is pushed to it? One after the other, in the order of its queue.
+
+    I/O thread ──queue──► main thread: unpickle, run, serialize, reply
+        ▲                      │
+        └── takes back, cancels, forwards what short tasks left unsent
+
+The main thread sends its replies itself: those of short tasks several at a time, and never later
+than the next look of the I/O thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rdata.core import ids, serialize
+from rdata.core import messages as m
+from rdata.core.returns import split_returns, streamed_items
+from rdata.core.runtime.cluster import ClusterRuntime
+from rdata.core.runtime.seam import RuntimeContext
+from rdata.errors import RdataError, TaskCancelledError
+
+_FLUSH_AFTER_S = 0.001  # replies of short tasks wait so long for company
+_MAX_BATCH_BYTES = 256 * 1024
+
+
+_END = object()
+
+
+class _Call:
+    """A task in this worker's queue."""
+
+    __slots__ = ("is_cancelled", "is_stopped", "message", "num_taken", "num_waits", "submitter")
+
+    def __init__(self, submitter: bytes, message: m.Task) -> None:
+        self.submitter = submitter
+        self.message = message
+        self.is_cancelled = False
+        self.is_stopped = False  # a generator whose further items nobody wants
+        self.num_taken = message.num_taken
+        self.num_waits = 0  # threads of it that wait for other tasks
+
+
+class Executor:
+    """The host of a worker's runtime: its queue, and the main thread that works it off."""
+
+    def __init__(self, runtime: ClusterRuntime) -> None:
+        self.depth = 0
+        self._runtime = runtime
+        self._queue: deque[_Call] = deque()
+        self._gate = threading.Lock()  # free while there may be something to do
+        self._will_flush = False
+        self._running: _Call | None = None
+        self._is_blocked = False
+        self._is_in_user_code = False
+        self._last_method = ""
+        self._functions: dict[bytes, Any] = {}
+        self._blobs: dict[bytes, m.FunctionBlob] = {}
+        self._actor: Any = None
+        self._actor_id: bytes | None = None
+        self._actor_class = ""
+        self._actor_name = ""
+        self._forgotten: set[bytes] = set()
+        self._is_ending = False
+        self._replies: dict[bytes, list[m.Reply]] = {}
+        self._reply_bytes = 0
+        self._replies_since = 0.0
+        self._in_transit: dict[tuple[bytes, int], tuple[bytes, list[bytes]]] = {}
+        self._taken = threading.Lock()  # free when a generator that waits should look again
+        self._main_thread = threading.get_ident()
+
+    # ------------------------------------------------------------ host: messages, on the I/O thread
+
+    def receive(self, process: bytes, message: m.Direct) -> bool:
+        """See Host. Under the runtime's lock."""
+        match message:
+            case m.PushTasks(tasks, functions):
+                self._pushed(process, tasks, functions)
+            case m.TakeBack():
+                self._give_back(process, is_blocked=False)
+            case m.CancelTask(task):
+                self._cancel(task)
+            case m.ItemsTaken(task, count):
+                if self._running is not None and self._running.message.id == task:
+                    self._running.num_taken = max(self._running.num_taken, count)
+                    self._wake(self._taken)
+            case m.StopStream(task):
+                for call in self._known_calls():
+                    if call.message.id == task:
+                        call.is_stopped = True
+                self._wake(self._taken)
+            case m.Received(task, index):
+                _, held = self._in_transit.pop((task, index), (b"", []))
+                self._runtime.objects.drop_all(held)
+            case m.ForgetFunction(function):
+                self._forgotten.add(function)
+                self._forget_functions()
+            case m.EndActor():
+                self._is_ending = True
+                self._wake(self._gate)
+            case _:
+                return False
+        return True
+
+    def _pushed(
+        self, process: bytes, tasks: list[m.Task], functions: tuple[m.FunctionBlob, ...]
+    ) -> None:
+        for blob in functions:
+            self._blobs[blob.id] = blob
+            self._forgotten.discard(blob.id)
+        self._queue.extend(_Call(process, task) for task in tasks)
+        if self._is_blocked and self._actor_id is None:
+            # Sent before the submitter knew. What is unstarted must not wait behind a wait.
+            self._give_back(process, is_blocked=True)
+            return
+        self._wake(self._gate)
+        if len(self._queue) > 1 and not self._will_flush:
+            self._will_flush = True
+            self._runtime.loop.call_later(_FLUSH_AFTER_S, self._flush_late)
+
+    @staticmethod
+    def _wake(gate: threading.Lock) -> None:
+        if gate.locked():
+            gate.release()
+
+    def _flush_late(self, delay_s: float = 2 * _FLUSH_AFTER_S) -> None:
+        """Send what the main thread left unsent when a task turned out to be long."""
+        with self._runtime.lock:
+            if self._replies and time.monotonic() - self._replies_since >= _FLUSH_AFTER_S:
+                self._send_replies()
+            self._will_flush = bool(self._queue or self._replies)
+            if self._will_flush:
+                again = min(2 * delay_s, 0.1)
+                self._runtime.loop.call_later(delay_s, lambda: self._flush_late(again))
+
+    def _give_back(self, process: bytes, is_blocked: bool) -> None:
+        given = [call for call in self._queue if call.submitter == process]
+        for call in given:
+            self._queue.remove(call)
+        self._send_replies()  # so that the submitter knows what remains here
+        message = m.TakenBack([call.message.id for call in given], is_blocked)
+        self._runtime.peers.reply(process, message)
+
+    def _forget_functions(self) -> None:
+        """Drop functions, with the references that they captured, once no call here needs them."""
+        needed = {call.message.function for call in self._known_calls()}
+        for function in self._forgotten - needed:
+            self._forgotten.discard(function)
+            self._blobs.pop(function, None)
+            self._functions.pop(function, None)
+
+    def _cancel(self, task: bytes) -> None:
+        for call in self._known_calls():
+            if call.message.id == task:
+                call.is_cancelled = True
+                if call is self._running:
+                    signal.pthread_kill(self._main_thread, signal.SIGINT)
+                self._wake(self._taken)
+
+    def _known_calls(self) -> Iterator[_Call]:
+        if self._running is not None:
+            yield self._running
+        yield from self._queue
+
+    def process_gone(self, process: bytes) -> None:
+        """See Host: nobody waits for the tasks that it sent, nor for their results."""
+        for call in [call for call in self._queue if call.submitter == process]:
+            self._queue.remove(call)
+        for key, (caller, held) in list(self._in_transit.items()):
+            if caller == process:
+                del self._in_transit[key]
+                self._runtime.objects.drop_all(held)
+
+    def may_end(self) -> None:
+        """See Host."""
+        with self._runtime.lock:
+            is_idle = self._running is None and not self._queue and not self._in_transit
+            if is_idle and self._runtime.objects.is_idle():
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(0)
+        self._runtime.agent.send(m.StillNeeded())
+
+    # ------------------------------------------------------------ host: waiting
+
+    def blocking(self) -> _Call | None:
+        """See Host: give back what is unstarted, and the CPU."""
+        with self._runtime.lock:
+            call = self._running
+            if call is None:
+                return None
+            call.num_waits += 1
+            if call.num_waits == 1:  # its first thread that waits
+                self._is_blocked = True
+                if self._actor_id is None:
+                    for process in {other.submitter for other in self._queue} | {call.submitter}:
+                        self._give_back(process, is_blocked=True)
+                else:
+                    self._send_replies()
+                self._runtime.agent.send(m.Blocked())
+            return call
+
+    def unblocked(self, wait: object) -> None:
+        """See Host."""
+        with self._runtime.lock:
+            if isinstance(wait, _Call) and wait is self._running:
+                wait.num_waits -= 1
+                if wait.num_waits == 0:
+                    self._go_on()
+
+    def _go_on(self) -> None:
+        self._is_blocked = False
+        self._runtime.agent.send(m.Unblocked())
+
+    def may_interrupt(self) -> bool:
+        """See Host: only the code of a task that is cancelled."""
+        running = self._running
+        return self._is_in_user_code and running is not None and running.is_cancelled
+
+    def context(self) -> RuntimeContext:
+        """See Host."""
+        running = self._running
+        runtime = self._runtime
+        return RuntimeContext(
+            runtime.job_id.hex(),
+            runtime.node_id.hex(),
+            runtime.process_id.hex(),
+            runtime.namespace,
+            task_id=None if running is None else running.message.id.hex(),
+            task_name=None if running is None else running.message.name,
+            actor_id=None if self._actor_id is None else self._actor_id.hex(),
+            actor_name=self._actor_name or None,
+        )
+
+    # ------------------------------------------------------------ running, on the main thread
+
+    def run(self) -> None:
+        """Run tasks until the actor that lives here has ended."""
+        while True:
+            self._run_queue()
+            with self._runtime.lock:
+                if self._queue:
+                    continue
+                self._send_replies()
+                self._forget_functions()
+                self._runtime.drain()
+                if self._is_ending and not self._in_transit:
+                    return
+            self._runtime.loop.wait(self._gate, None)
+
+    def _run_queue(self) -> None:
+        while True:
+            with self._runtime.lock:
+                if not self._queue:
+                    return
+                call = self._running = self._queue.popleft()
+                if self._replies and self._must_be_known(call):
+                    self._send_replies()
+            try:
+                self._run_call(call)
+            finally:
+                with self._runtime.lock:
+                    self._running = None
+                    if call.num_waits:  # threads that outlive their task
+                        self._go_on()
+
+    def _must_be_known(self, call: _Call) -> bool:
+        """Whether what has finished must not be lost if this call ends the process."""
+        is_new = call.message.method != self._last_method
+        self._last_method = call.message.method
+        return call.message.runs_once or is_new
+
+    def _run_call(self, call: _Call) -> None:
+        message = call.message
+        self.depth = message.depth
+        adopted: list[bytes] = []
+        started = time.monotonic()
+        if message.num_returns == m.Task.STREAMING:
+            values, num_items, is_error = self._run_generator(call, adopted)
+        else:
+            values, is_error = self._run_function(call, adopted)
+            num_items = -1
+        run_s = time.monotonic() - started
+        is_retryable = is_error and message.retry_exceptions
+        reply = m.Reply(message.id, message.attempt, run_s, values, num_items, is_retryable)
+        if not adopted:
+            self._reply(call, reply)
+            return
+        # References that the task keeps are reported to their owners before the reply, with
+        # which the submitter lets go of its own hold.
+        with self._runtime.lock:
+            self._runtime.drain()
+            kept = [object_id for object_id in adopted if self._runtime.objects.is_held(object_id)]
+            self._runtime.objects.keep(kept, lambda: self._reply(call, reply))
+
+    def _run_function(self, call: _Call, adopted: list[bytes]) -> tuple[list[m.Value], bool]:
+        message = call.message
+        try:
+            result = self._invoke(call, adopted)
+            if message.actor:
+                return [], False
+            if message.num_returns == 1:
+                return [self._encode(call, 0, result)], False
+            parts = split_returns(result, message.num_returns, message.name)
+            return [self._encode(call, index, part) for index, part in enumerate(parts)], False
+        except BaseException as error:
+            return [self._encode_error(call, error)], True
+
+    def _run_generator(self, call: _Call, adopted: list[bytes]) -> tuple[list[m.Value], int, bool]:
+        message = call.message
+        index = 0
+        try:
+            items = streamed_items(self._invoke(call, adopted), message.name)
+            while (item := self._call(next, items, _END)) is not _END:
+                if call.is_cancelled:  # its own code may be too short to be interrupted
+                    raise KeyboardInterrupt
+                if index >= message.num_delivered:
+                    self._await_consumer(call, index)
+                    if call.is_stopped:
+                        break
+                    self._send_item(call, index, self._encode(call, index, item))
+                index += 1
+                del item
+            del items  # closes a generator that was stopped, and runs its `finally`
+            return [], index, False
+        except BaseException as error:
+            return [self._encode_error(call, error)], index, True
+
+    def _await_consumer(self, call: _Call, index: int) -> None:
+        """Backpressure: wait, as a blocked task, while too many items are not taken yet."""
+        limit = call.message.backpressure
+        runtime = self._runtime
+
+        def may_go_on() -> bool:
+            return call.is_stopped or call.is_cancelled or index - call.num_taken < limit
+
+        with runtime.lock:
+            if may_go_on():
+                return
+        wait = self.blocking()
+        try:
+            while not may_go_on():
+                runtime.loop.wait(self._taken, None)
+        finally:
+            self.unblocked(wait)
+        if call.is_cancelled:
+            raise KeyboardInterrupt
+
+    def _send_item(self, call: _Call, index: int, value: m.Value) -> None:
+        message = call.message
+        with self._runtime.lock:
+            self._send_replies()
+        item = m.Item(message.id, message.attempt, index, value)
+        self._runtime.peers.reply(call.submitter, item)
+
+    def _invoke(self, call: _Call, adopted: list[bytes]) -> Any:
+        message = call.message
+        if call.is_cancelled:
+            raise KeyboardInterrupt
+        args, kwargs = self._arguments(message, adopted)
+        if message.method:
+            if self._actor is None:
+                raise RdataError(f"there is no actor in process {os.getpid()}")
+            return self._call(getattr(self._actor, message.method), *args, **kwargs)
+        if message.actor:
+            self._runtime.agent.send(m.ActorPlaced(message.actor))
+        function = self._function(message.function, adopted)
+        if not message.actor:
+            return self._call(function, *args, **kwargs)
+        self._actor_id = message.actor
+        self._actor_class, self._actor_name = function.__name__, message.actor_name
+        self._actor = self._call(function, *args, **kwargs)
+        self._runtime.agent.send(m.ActorStarted(message.actor, ""))
+        return None
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run user code; a cancel interrupts this and nothing else."""
+        self._is_in_user_code = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._is_in_user_code = False
+
+    def _arguments(
+        self, message: m.Task, adopted: list[bytes]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if message.stored_args:
+            stored = m.Value(m.Value.STORED)
+            args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
+        elif message.args:
+            args, kwargs = self._runtime.load(message.args, adopted)
+        else:
+            return (), {}
+        if message.arguments:
+            filled = list(args)
+            for argument in message.arguments:
+                value = self._runtime.load_value(argument.object_id, argument.value, adopted)
+                if argument.position >= 0:
+                    filled[argument.position] = value
+                else:
+                    kwargs[argument.name] = value
+            args = tuple(filled)
+        return args, kwargs
+
+    def _function(self, function_id: bytes, adopted: list[bytes]) -> Any:
+        function = self._functions.get(function_id)
+        if function is None:
+            blob = self._blobs[function_id]
+            if blob.stored:
+                stored = m.Value(m.Value.STORED)
+                function = self._runtime.load_value(blob.stored, stored, adopted)
+            else:
+                function = self._runtime.load(blob.data, adopted)
+            self._functions[function_id] = function
+        return function
+
+    # ------------------------------------------------------------ results
+
+    def _encode(self, call: _Call, index: int, result: Any) -> m.Value:
+        runtime = self._runtime
+        serialized = serialize.dumps(result)
+        refs = [(ref.id, ref.owner) for ref in serialized.refs]
+        if refs:  # held here until the caller has told their owners of its own hold
+            with runtime.lock:
+                if runtime.peers.is_connected(call.submitter):  # else nobody will receive it
+                    for object_id, owner in refs:
+                        runtime.objects.hold(object_id, owner)
+                    held = [object_id for object_id, _ in refs]
+                    self._in_transit[call.message.id, index] = call.submitter, held
+        if serialized.size <= runtime.settings.inline_object_bytes:
+            return m.Value(m.Value.INLINE, serialized.to_bytes(), refs=refs)
+        runtime.store.write(ids.object_id(call.message.id, index), serialized)
+        return m.Value(m.Value.STORED, b"", serialized.size, runtime.node_id, refs)
+
+    def _encode_error(self, call: _Call, error: BaseException) -> m.Value:
+        message = call.message
+        if isinstance(error, KeyboardInterrupt) and call.is_cancelled:
+            cancelled = TaskCancelledError(f"task {message.name} was cancelled")
+            return m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
+        if isinstance(error, SystemExit):
+            self._exit(error)
+        kind = "actor method" if message.method else "task"
+        origin = (
+            f"{kind} {self._name(message)} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
+        )
+        data = serialize.dump_error(error, origin)
+        if message.actor:
+            text = "".join(traceback.format_exception_only(error)).strip()
+            failure = f"its constructor raised {text}"
+            self._runtime.agent.send(m.ActorStarted(message.actor, failure))
+        return m.Value(m.Value.ERROR, data)
+
+    def _name(self, message: m.Task) -> str:
+        return f"{self._actor_class}.{message.method}" if message.method else message.name
+
+    def _exit(self, error: SystemExit) -> None:
+        """User code wants this process to end: so it does, as `os._exit` would."""
+        sys.stdout.flush()
+        if isinstance(error.code, str):
+            sys.stderr.write(f"{error.code}\n")
+        sys.stderr.flush()
+        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+
+    def _reply(self, call: _Call, reply: m.Reply) -> None:
+        submitter, is_urgent = call.submitter, call.message.runs_once
+        now = time.monotonic()
+        with self._runtime.lock:
+            if not self._replies:
+                self._replies_since = now
+            self._replies.setdefault(submitter, []).append(reply)
+            self._reply_bytes += sum(len(value.data) for value in reply.values)
+            is_due = now - self._replies_since >= _FLUSH_AFTER_S
+            if not self._queue or is_due or is_urgent or self._reply_bytes > _MAX_BATCH_BYTES:
+                self._send_replies()
+
+    def _send_replies(self) -> None:
+        """Under the runtime's lock."""
+        replies, self._replies, self._reply_bytes = self._replies, {}, 0
+        for submitter, batch in replies.items():
+            self._runtime.peers.reply(submitter, m.Replies(batch))

@@ -1,0 +1,84 @@
+"""What do messages carry: values, tasks, replies, functions?"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+
+class Message(msgspec.Struct, array_like=True, gc=False):
+    """Base of all messages. Subclasses choose a tag that is unique in their vocabulary."""
+
+
+class Value(msgspec.Struct, array_like=True, gc=False):
+    """A task's result or an object's value, as it travels.
+
+    kind INLINE: `data` is the serialized value. STORED: it is in the store of `node`, `size`
+    bytes. ERROR: `data` is the serialized exception. `refs` are the references inside, each
+    (object id, owner's address).
+    """
+
+    INLINE: ClassVar[int] = 0
+    STORED: ClassVar[int] = 1
+    ERROR: ClassVar[int] = 2
+
+    kind: int
+    data: bytes = b""
+    size: int = 0
+    node: bytes = b""
+    refs: list[tuple[bytes, str]] = []
+
+
+class Argument(msgspec.Struct, array_like=True, gc=False):
+    """The value of a reference that stood as a whole argument, at `position` or as `name`."""
+
+    position: int
+    name: str
+    object_id: bytes
+    owner: str
+    value: Value
+
+
+class FunctionBlob(msgspec.Struct, array_like=True, gc=False):
+    """A pickled function or class: here, or in the store as the object `stored`."""
+
+    id: bytes
+    data: bytes
+    stored: bytes = b""
+    owner: str = ""
+
+
+class Task(msgspec.Struct, array_like=True, gc=False):
+    """One attempt of a task, or one call of an actor's method (`method` is not empty)."""
+
+    id: bytes
+    attempt: int
+    function: bytes
+    name: str
+    args: bytes  # serialized (args, kwargs); b"" for none
+    num_returns: int  # STREAMING for a generator
+    method: str = ""
+    arguments: list[Argument] = []
+    stored_args: bytes = b""  # the object that holds the serialized arguments, if they are large
+    backpressure: int = 0  # items that may be made and not yet taken
+    num_delivered: int = 0  # items of an earlier attempt, which are not wanted again
+    num_taken: int = 0  # of these, how many the consumer has taken
+    depth: int = 0  # how many tasks deep it was submitted
+    retry_exceptions: bool = False
+    runs_once: bool = False  # no retry is left: its start and its end must be known for sure
+    actor: bytes = b""  # an actor's constructor: the actor's id
+    actor_name: str = ""  # and the name that it was given, if any
+
+    STREAMING: ClassVar[int] = -1
+
+
+class Reply(msgspec.Struct, array_like=True, gc=False):
+    """What became of an attempt: a value per return, or for a generator its number of items."""
+
+    task: bytes
+    attempt: int
+    run_s: float
+    values: list[Value]
+    num_items: int = -1
+    is_retryable: bool = False  # the exception is one that the task's options ask to retry

@@ -1,0 +1,422 @@
+"""What does every process of a node have, be it driver or worker?
+
+    program's threads ──submit, get, put──┐
+                                          ├─ one lock ─► ObjectTable, TaskTable, ActorTable
+    who leads the loop ──messages─────────┘                    │ messages, which never block
+                                                               ▼
+                                               agent, workers, owners, borrowers
+
+The tables decide and send under the lock; nothing waits while holding it. The seam's methods, which
+programs call, are one class further up: `cluster.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from rdata.config import Settings
+from rdata.core import ids, serialize
+from rdata.core import messages as m
+from rdata.core.ids import TaskIds
+from rdata.core.object_ref import ObjectRef
+from rdata.core.runtime.actors import ActorTable
+from rdata.core.runtime.agent_link import AgentLink, Waiter
+from rdata.core.runtime.calls import CallEncoder
+from rdata.core.runtime.host import Host
+from rdata.core.runtime.interrupts import Interrupts
+from rdata.core.runtime.objects import ObjectTable
+from rdata.core.runtime.peers import Peers
+from rdata.core.runtime.seam import Runtime
+from rdata.core.runtime.store_client import StoreClient
+from rdata.core.runtime.tasks import PoolKey, TaskTable
+from rdata.core.serialize import Serialized
+from rdata.core.specs import (
+    TaskOptions,
+)
+from rdata.core.wire.connection import Connection
+from rdata.core.wire.loop import Loop, Timer
+from rdata.errors import GetTimeoutError, NodeDiedError, ObjectLostError
+
+_TICK_S = 0.02
+_FLUSH_AFTER_S = 0.001  # tasks submitted in a burst are held back so long at most
+_DRAIN_AFTER_S = 0.01  # references that go one by one are let go of together
+
+
+class NodeProcess:
+    """Connections, tables, and the thread that serves them when no other does."""
+
+    def __init__(
+        self,
+        process_id: bytes,
+        node_address: str,
+        node_id: bytes,
+        job_id: bytes,
+        token: bytes,
+        namespace: str,
+        settings: Settings,
+        on_log: Callable[[m.LogLines], None] | None = None,
+    ) -> None:
+        self.process_id = process_id
+        self.address = f"{process_id.hex()}@{node_address}"
+        self.node_id = node_id
+        self.namespace = namespace
+        self.job_id = job_id
+        self.settings = settings
+        self.lock = threading.RLock()
+        self._finalised = [_Released(self._released_one) for _ in range(4)]
+        self.released: deque[bytes] = self._finalised[0]
+        self.dropped_streams: deque[bytes] = self._finalised[1]
+        self._forgotten: deque[bytes] = self._finalised[2]  # functions
+        self.host: Host | None = None
+        self.loop = Loop()
+        self.interrupts = Interrupts(self.lock, self.loop, self._may_interrupt)
+        self.agent = AgentLink(self.lock, self.loop)
+        self.store = StoreClient(self.agent, self._finalised[3])
+        self.peers = Peers(
+            process_id,
+            token,
+            self.loop,
+            settings.connect_timeout_s,
+            self._direct_messages,
+            self._process_gone,
+        )
+        self.objects = ObjectTable(process_id, self.peers, self.agent, self._actor_unheld)
+        self.tasks = TaskTable(self.agent, self.peers, self.objects, settings, self.load_error)
+        self.actors = ActorTable(self.agent, self.peers, self.objects, self.tasks)
+        self._encoder = CallEncoder(
+            process_id,
+            self.store,
+            settings.inline_object_bytes,
+            self.put_serialized,
+            self._forgotten.append,
+        )
+        self._ids = TaskIds(process_id)
+        self._will_flush = False
+        self._last_pool: tuple[TaskOptions, PoolKey] | None = None
+        self._on_log = on_log
+        self._agent_connection: Connection | None = None
+        self._failure: NodeDiedError | None = None
+        self._waiters: set[Waiter] = set()
+        self._timer: Timer | None = None
+        self._callbacks: ThreadPoolExecutor | None = None
+        self._awaited: list[Callable[[], None]] = []  # callbacks of `on_ready` that are to come
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._registered = Waiter(1)
+        self._at_shutdown: Callable[[], None] | None = None
+
+    # ------------------------------------------------------------ start and end
+
+    def start(self, sock: socket.socket, handshake: Any = None) -> None:
+        """Speak with the agent over `sock`, on a thread of its own."""
+        connection = Connection(
+            sock,
+            self.loop,
+            m.control_decoder,
+            self._control_messages,
+            self._agent_gone,
+            handshake,
+        )
+        self._agent_connection = connection
+        self.agent.attach(connection)
+        self._thread = threading.Thread(target=self.loop.run, name="rdata-io", daemon=True)
+        self._thread.start()
+
+    def register(self, hello: m.Register, timeout_s: float) -> bool:
+        """Make this process a driver of the node; False if the agent does not answer."""
+        self.agent.send(hello)
+        return self.loop.wait(self._registered.gate, timeout_s) and self._failure is None
+
+    def at_shutdown(self, call: Callable[[], None]) -> None:
+        """Call that at the end of `shutdown`: it waits for an embedded node."""
+        self._at_shutdown = call
+
+    def shutdown(self) -> None:
+        """See Runtime."""
+        if os.getpid() != self._pid:  # a forked child has no part in it
+            return
+        if self.host is None and self._failure is None:
+            with contextlib.suppress(NodeDiedError, GetTimeoutError):
+                self.agent.ask(m.Leave, self.settings.connect_timeout_s)
+        self.interrupts.restore()
+        self._fail(NodeDiedError("rdata.shutdown() was called in this process"))
+        self.loop.call_soon(self._close_connections)
+        self.loop.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+            self.loop.close()
+        if self._callbacks is not None:
+            self._callbacks.shutdown(wait=False)
+        self.store.close()
+        if self._at_shutdown is not None:
+            self._at_shutdown()
+
+    def _close_connections(self) -> None:
+        self.peers.close()
+        if self._agent_connection is not None:
+            self._agent_connection.close()
+
+    def close_in_child(self) -> None:
+        """After a fork, in the child: let go of descriptors, tell nobody."""
+        if self._agent_connection is not None and not self._agent_connection.is_closed:
+            self._agent_connection.close_in_child()
+        self.peers.close_in_child()
+
+    # ------------------------------------------------------------ objects, for workers too
+
+    def adopt(self, object_id: bytes, owner: str) -> ObjectRef:
+        """A reference to an object that this process may not know yet."""
+        with self.lock:
+            self.objects.hold(object_id, owner)
+        return self._ref(object_id, owner)
+
+    def load(self, data: bytes | memoryview, adopted: list[bytes]) -> Any:
+        """The value; the ids of references inside it are added to `adopted`."""
+
+        def restore(object_id: bytes, owner: str) -> ObjectRef:
+            adopted.append(object_id)
+            return self.adopt(object_id, owner)
+
+        return serialize.loads(data, restore)
+
+    def load_error(self, data: bytes) -> BaseException:
+        """An exception as it is to be raised."""
+        return serialize.load_error(data, self.adopt)
+
+    def load_value(self, object_id: bytes, value: m.Value, adopted: list[bytes]) -> Any:
+        """The Python value of an object; raises what it is, if it is an error."""
+        if value.kind == m.Value.INLINE:
+            return self.load(value.data, adopted)
+        if value.kind == m.Value.ERROR:
+            raise self.load_error(value.data)
+        stored = self.store.read(object_id)
+        if stored is None:
+            raise ObjectLostError(f"object {object_id.hex()} is no longer in the store")
+        return self.load(stored, adopted)
+
+    def drain(self) -> None:
+        """Take note of references that were finalised."""
+        with self.lock:
+            self._drain()
+
+    def put_serialized(self, value: Serialized) -> ObjectRef:
+        """A new object of this process's own, inline or in the store."""
+        object_id = ids.object_id(self._ids.next(), 0)
+        refs = [(ref.id, ref.owner) for ref in value.refs]
+        if value.size <= self.settings.inline_object_bytes:
+            stored = m.Value(m.Value.INLINE, value.to_bytes(), refs=refs)
+        else:
+            self.store.write(object_id, value)
+            stored = m.Value(m.Value.STORED, b"", value.size, self.node_id, refs)
+        with self.lock:
+            self._drain()
+            self.objects.create(object_id)
+            self.objects.complete(object_id, stored)
+        return self._ref(object_id, self.address)
+
+    def _ref(self, object_id: bytes, owner: str) -> ObjectRef:
+        return ObjectRef(object_id, owner, cast("Runtime", self))  # which its subclass is
+
+    # ------------------------------------------------------------ state
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _may_interrupt(self) -> bool:
+        return self.host is None or self.host.may_interrupt()
+
+    def _drain(self) -> None:
+        self.tasks.flush()
+        released, streams = self.released, self.dropped_streams
+        while released:
+            self.objects.drop(released.popleft())
+        while self._forgotten:
+            self.tasks.forget_function(self._forgotten.popleft())
+        while streams:
+            task_id = streams.popleft()
+            if not self.actors.tell(task_id, m.StopStream(task_id)):
+                self.tasks.tell(task_id, m.StopStream(task_id))
+            self.tasks.drop_stream(task_id)
+        self.objects.flush_frees()
+
+    def _actor_unheld(self, object_id: bytes) -> bool:
+        return self.actors.unheld(object_id)
+
+    def _released_one(self) -> None:
+        """Let the I/O thread drain soon: this one may hold any lock, and must only note it."""
+        self.loop.call_soon(lambda: self.loop.call_later(_DRAIN_AFTER_S, self._drain_late))
+
+    def _drain_late(self) -> None:
+        for noted in self._finalised:
+            noted.is_scheduled = False
+        with self.lock:
+            self._drain()
+        self.store.flush()
+
+    def _flush_soon(self) -> None:
+        self.loop.call_later(_FLUSH_AFTER_S, self._flush)
+
+    def _flush(self) -> None:
+        """The program may not wait for what it has submitted: then this sends it."""
+        with self.lock:
+            self._will_flush = False
+            self.tasks.flush()
+
+    def _schedule_tick(self) -> None:
+        if self._timer is None:
+            self._timer = _NO_TIMER
+            self.loop.call_soon(self._start_tick)
+
+    def _start_tick(self) -> None:
+        self._timer = self.loop.call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        with self.lock:
+            self._drain()
+            is_needed = self.tasks.tick()
+            self._timer = self.loop.call_later(_TICK_S, self._tick) if is_needed else None
+        self.store.flush()
+
+    # ------------------------------------------------------------ messages, on the I/O thread
+
+    def _direct_messages(self, process: bytes, messages: list[Any]) -> None:
+        host = self.host
+        with self.lock:
+            for message in messages:
+                if host is not None and host.receive(process, message):
+                    continue
+                self._direct_message(process, message)
+            self._drain()
+
+    def _direct_message(self, process: bytes, message: m.Direct) -> None:
+        match message:
+            case m.Replies(replies):
+                others = self.actors.replied(process, replies)
+                if others:
+                    self.tasks.replied(process, others)
+            case m.Item():
+                if not self.actors.item(process, message):
+                    self.tasks.item(process, message)
+            case m.TakenBack():
+                self.tasks.taken_back(process, message)
+            case m.Fetch(object_id):
+                self.objects.fetch(process, object_id)
+            case m.Fetched():
+                self.objects.fetched(message)
+            case m.Borrow():
+                self.objects.borrowed_by(process, message)
+            case m.BorrowAck():
+                self.objects.borrow_acknowledged(message)
+            case m.Release():
+                self.objects.released_by(process, message)
+
+    def _control_messages(self, connection: Connection, messages: list[Any]) -> None:
+        for message in messages:
+            self._control_message(connection, message)
+
+    def _control_message(self, connection: Connection, message: m.Control) -> None:
+        """About this process as a whole, or for who waits for an answer."""
+        match message:
+            case m.Created(has_fd=has_fd) | m.Opened(has_fd=has_fd):
+                if has_fd:
+                    self.store.keep_descriptor(message.segment, connection.fds.popleft())
+                self.agent.answered(message.request, message)
+            case m.Attached(peer):
+                self.peers.accept(peer, connection.fds.popleft())
+            case m.ProcessDied(process, reason):
+                self._process_gone(process, reason)
+            case m.DropSegments(segments):
+                self.store.drop(segments)
+            case m.LogLines() if self._on_log is not None:
+                self._on_log(message)
+            case m.Warn(text):
+                sys.stderr.write(f"rdata: {text}\n")
+            case m.Registered(node_id):
+                self.node_id = node_id
+                self._registered.happened()
+            case m.MayEnd() if self.host is not None:
+                self.host.may_end()
+            case m.Failed() | m.Done() | m.FoundActor() | m.Description():
+                self.agent.answered(message.request, message)
+            case _:
+                with self.lock:
+                    self._table_message(message)
+
+    def _table_message(self, message: m.Control) -> None:
+        """About tasks and actors."""
+        match message:
+            case m.Granted(key):
+                self._table_of(key).granted(message)
+                self._schedule_tick()
+            case m.Reclaim():
+                self.tasks.reclaimed(message)
+            case m.Unschedulable(key, reason):
+                self._table_of(key).unschedulable(key, reason)
+            case m.ActorAt():
+                self.actors.located(message)
+
+    def _table_of(self, key: int) -> ActorTable | TaskTable:
+        return self.actors if self.actors.owns_key(key) else self.tasks
+
+    def _process_gone(self, process: bytes, reason: str) -> None:
+        self.peers.process_ended(process, reason)  # what it had sent comes first
+        with self.lock:
+            self.actors.process_gone(process, reason)
+            self.tasks.worker_died(process, reason)
+            self.objects.process_gone(process, reason)
+            if self.host is not None:
+                self.host.process_gone(process)
+
+    def _agent_gone(self, connection: Connection, reason: str) -> None:
+        if self.host is not None:
+            os._exit(1)  # a worker does not outlive its node
+        self._fail(
+            NodeDiedError(
+                f"the node has ended ({reason}): its agent was killed, or the machine ran out of "
+                "memory. rdata.shutdown() and rdata.init() start anew"
+            )
+        )
+
+    def _call_back(self, callback: Callable[[], None]) -> None:
+        """Run a callback of the program's on the thread for those."""
+        assert self._callbacks is not None
+        with contextlib.suppress(RuntimeError):  # shut down meanwhile
+            self._callbacks.submit(callback)
+
+    def _fail(self, failure: NodeDiedError) -> None:
+        with self.lock:
+            self._failure = self._failure or failure
+            self.agent.fail(self._failure)
+            self._registered.wake()
+            for waiter in self._waiters:
+                waiter.wake()
+            for callback in self._awaited:  # their `get` raises
+                self._call_back(callback)
+            self._awaited.clear()
+
+
+class _Released(deque[Any]):
+    """What finalisers have noted; the first one calls `on_first`, until it is reset."""
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        super().__init__()
+        self.is_scheduled = False
+        self._on_first = on_first
+
+    def append(self, noted: Any) -> None:
+        super().append(noted)
+        if not self.is_scheduled:
+            self.is_scheduled = True
+            self._on_first()
+
+
+_NO_TIMER = Timer(0.0, lambda: None)
