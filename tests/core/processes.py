@@ -142,7 +142,7 @@ class Cluster:
         )
 
     def reaches(self, start: bytes, goal: bytes) -> bool:
-        """Whether `goal` is in the value of `start`, or in one inside it …"""
+        """Whether `goal` is in the value of `start`, or in one inside it, at any depth."""
         seen, waiting = set(), [start]
         while waiting:
             object_id = waiting.pop()

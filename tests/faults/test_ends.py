@@ -398,24 +398,27 @@ def test_the_session_of_a_crashed_machine_is_swept_at_the_next_start() -> None:
 
 
 def test_only_what_is_dead_is_swept() -> None:
-    program_text = """
+    with Program(
+        """
+        import fcntl
         base = Path(os.environ["TMPDIR"], f"rdata-{os.getuid()}")
         base.mkdir(mode=0o700)
-        for name in ("dead", "alive", "old", "new"):
+        dead, alive, old, new = [f"20260101-000000-{number}" for number in range(4)]
+        others = ["work", "0-of-somebody"]
+        for name in (dead, alive, old, new, *others):
             (base / name / "logs").mkdir(parents=True)
-        (base / "dead" / "lock").touch()
-        (base / "alive" / "lock").touch()
-        import fcntl
-        lock = open(base / "alive" / "lock")
+        (base / dead / "lock").touch()
+        lock = open(base / alive / "lock", "w")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.utime(base / "old", (1e9, 1e9))
-        rdata.init(num_cpus=1)
-        left = sorted(path.name for path in base.iterdir())
-        report(left=[name for name in left if not name[0].isdigit()])
+        for name in (old, *others):
+            os.utime(base / name, (1e9, 1e9))
+        own = Path(rdata.init(num_cpus=1)["session_dir"]).name
+        left = {path.name for path in base.iterdir()} - {own}
+        assert left == {alive, new, *others}, left
+        assert all((base / name / "logs").exists() for name in others)
         """
-    with Program(program_text) as program:
-        assert program.report()["left"] == ["alive", "new"]
-        assert program.wait() == 0
+    ) as program:
+        assert program.wait() == 0, program.story()
 
 
 def test_two_programs_share_a_temp_folder() -> None:

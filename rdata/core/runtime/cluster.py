@@ -406,6 +406,7 @@ class ClusterRuntime(NodeProcess):
             if wait is not None and self.host is not None:
                 self.host.unblocked(wait)
         self._check_alive()
+        self.interrupts.check()
         return is_done
 
     def _begin(self) -> None:

@@ -20,7 +20,15 @@ _GUARD_EVERY_S = 0.05  # asking Python for the handler takes 2 µs, a tenth of a
 class Interrupts:
     """Stands in for Python's own SIGINT handler, where a program has not set one of its own."""
 
-    def __init__(self, lock: threading.RLock, loop: Loop, may_raise: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        lock: threading.RLock,
+        loop: Loop,
+        may_raise: Callable[[], bool],
+        is_due: Callable[[], bool],
+    ) -> None:
+        """`may_raise`: whether a signal counts now; `is_due`: whether one must have come."""
+        self._is_due = is_due
         self._lock = lock
         self._loop = loop
         self._may_raise = may_raise
@@ -37,8 +45,11 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._on_signal)
 
     def check(self) -> None:
-        """Raise the KeyboardInterrupt that came while the lock was held."""
-        if self._is_pending and threading.get_ident() == _main_thread():
+        """Raise the KeyboardInterrupt that came while the lock was held, or that got lost.
+
+        Python drops one that is raised in a finaliser.
+        """
+        if (self._is_pending or self._is_due()) and threading.get_ident() == _main_thread():
             self._is_pending = False
             raise KeyboardInterrupt
 

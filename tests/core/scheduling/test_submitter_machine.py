@@ -379,7 +379,9 @@ class World:
                     known.worker.inbox.append("take back")
 
     def _pushed(self, known: Known, tasks: list[Task]) -> None:
-        assert not (known.is_reclaimed or known.is_stalled or known.is_taking_back)
+        assert not known.is_reclaimed
+        assert not known.is_stalled
+        assert not known.is_taking_back
         if known.running:
             assert self.now - known.since <= OVERDUE_S, "sent behind an overdue task"
         else:

@@ -152,7 +152,7 @@ def test_each_threads_messages_keep_their_order(ends: tuple[End, End]) -> None:
         thread.join()
     assert ends[1].waits_for(4000)
     for number in range(1, 5):
-        of_one = [b.version for b in ends[1].story if b.object_id[:1] in {bytes([number])}]
+        of_one = [b.version for b in ends[1].story if b.object_id[:1] == bytes([number])]
         assert of_one == [v for v in range(1000) if v % 300]
 
 

@@ -1,0 +1,537 @@
+"""Does every value come back as it went, without a copy too many, or say why it cannot go?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import multiprocessing
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rdata.core import serialize
+from rdata.core.object_ref import ObjectRef
+from rdata.core.serialize import dumps, is_plain, loads
+from rdata.errors import ObjectLostError, SerializationError, TaskError
+
+HASHABLE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.binary(),
+    st.complex_numbers(),
+)
+BUILTINS = st.recursive(
+    st.one_of(HASHABLE, st.binary().map(bytearray), st.sets(st.integers()), st.just(range(5))),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=40),
+        st.lists(inner).map(tuple),
+        st.dictionaries(HASHABLE, inner, max_size=40),
+    ),
+)
+
+
+def round_trip(value: Any) -> Any:
+    serialized = dumps(value)
+    data = serialized.to_bytes()
+    assert len(data) == serialized.size
+    assert b"".join(serialized.parts()) == data
+    return loads(data, None)
+
+
+def are_alike(left: Any, right: Any) -> bool:
+    """Equal, in type too, and NaN equals NaN."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(are_alike, left, right))
+    if isinstance(left, dict):
+        return are_alike(list(left), list(right)) and are_alike(
+            list(left.values()), list(right.values())
+        )
+    return left == right or repr(left) == repr(right)
+
+
+@given(BUILTINS)
+@settings(max_examples=60)
+def test_builtins_come_back(value: Any) -> None:
+    assert are_alike(round_trip(value), value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, 1, -0.0, math.inf, "\ud800", b"", (), [], {}, 1 << 10_000, ..., NotImplemented, int],
+    ids=repr,
+)
+def test_odd_builtins_come_back(value: Any) -> None:
+    assert are_alike(round_trip(value), value)
+
+
+def test_what_holds_itself_comes_back() -> None:
+    cycle: list[Any] = [1]
+    cycle.append(cycle)
+    back = round_trip(cycle)
+    assert back[0] == 1
+    assert back[1] is back
+
+
+def test_what_is_shared_costs_once() -> None:
+    shared: list[Any] = []
+    for _ in range(60):  # 2 to the power of 60 paths lead to the innermost
+        shared = [shared, shared]
+    started = time.process_time()
+    back = round_trip(shared)
+    assert time.process_time() - started < 5
+    assert back[0] is back[1]
+    assert dumps(shared).size < 1000
+
+
+def test_only_small_values_of_builtins_are_plain() -> None:
+    class Number(int):
+        """Which another process does not have."""
+
+    assert is_plain((1, "a", {"b": [None, 2.5, b"c"]}))
+    assert not is_plain(Number(1))
+    assert not is_plain([Number(1)])
+    assert not is_plain({Number(1): 1})
+    assert not is_plain({1: Number(1)})
+    assert not is_plain(list(range(1000)))
+    assert not is_plain({1, 2})
+    assert not is_plain(int)
+
+
+# ---------------------------------------------------------------- arrays
+
+
+@given(
+    hnp.arrays(
+        st.one_of(
+            hnp.scalar_dtypes(),
+            hnp.unicode_string_dtypes(),
+            hnp.byte_string_dtypes(),
+            hnp.array_dtypes(),
+        ),
+        hnp.array_shapes(min_dims=0, min_side=0, max_side=4),
+    ),
+    st.sampled_from(["C", "F", "reversed", "strided", "transposed"]),
+)
+@settings(max_examples=60)
+def test_arrays_come_back(array: npt.NDArray[Any], layout: str) -> None:
+    if layout in {"C", "F"}:
+        array = np.asarray(array, order=layout)  # type: ignore[call-overload]
+    elif array.ndim:
+        array = {"reversed": array[::-1], "strided": array[::2], "transposed": array.T}[layout]
+    back = round_trip(array)
+    assert back.dtype in {array.dtype, array.dtype.newbyteorder("=")}  # NumPy's own: of times
+    assert back.shape == array.shape
+    assert repr(back.tolist()) == repr(array.tolist())
+    if array.size > 1:
+        is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        assert back.flags.f_contiguous or not is_fortran
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([1, "a", None], dtype=object),
+        np.ma.masked_array([1, 2, 3], mask=[0, 1, 0]),
+        np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", ">f8")]),
+        np.zeros((0, 3)),
+        np.array(5.0),
+        np.float32(1.5),
+        np.datetime64("2024-02-29T12:00", "us"),
+        np.broadcast_to(np.arange(3), (4, 3)),
+    ],
+    ids=["objects", "masked", "record", "no rows", "no shape", "scalar", "time", "broadcast"],
+)
+def test_odd_arrays_come_back(array: Any) -> None:
+    back = round_trip(array)
+    assert type(back) is type(array)
+    assert back.dtype == array.dtype
+    assert back.tolist() == array.tolist()
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def test_arrays_are_read_only_views_of_what_was_read() -> None:
+    value = {"first": np.arange(1000), "second": [np.ones((7, 5), order="F")], "third": np.zeros(3)}
+    data = memoryview(bytearray(dumps(value).to_bytes()))
+    start = address_of(np.frombuffer(data, np.uint8))
+    back = loads(data, None)
+    for array in (back["first"], back["second"][0], back["third"]):
+        assert not array.flags.writeable
+        assert start <= address_of(array) < start + len(data)
+        assert (address_of(array) - start) % 64 == 0  # as Arrow wants it
+    data[:] = bytes(len(data))
+    assert not back["first"].any()
+
+
+def test_nothing_of_an_array_is_copied_into_the_pickle() -> None:
+    array = np.zeros(1_000_000)
+    pieces = dumps([array, array]).parts()  # the same one twice is sent once
+    assert sum(len(piece) for piece in pieces if isinstance(piece, bytes)) < 1000
+    (view,) = [piece for piece in pieces if isinstance(piece, memoryview)]
+    assert np.shares_memory(np.frombuffer(view), array)
+
+
+# ---------------------------------------------------------------- tables
+
+TABLE = pa.table(
+    {
+        "number": pa.array(range(10_000)),
+        "text": pa.array([f"row {number}" if number % 3 else None for number in range(10_000)]),
+        "list": pa.array([[number] * (number % 4) for number in range(10_000)]),
+        "flag": pa.array([None, True, False, True] * 2500),
+        "word": pa.array(["a", "b"] * 5000).dictionary_encode(),
+        "nested": pa.array([{"x": number, "y": str(number)} for number in range(10_000)]),
+    }
+).replace_schema_metadata({"origin": "a test"})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        TABLE,
+        TABLE.slice(17, 1000),
+        TABLE.slice(9999),
+        TABLE.slice(0, 0),
+        TABLE.schema.empty_table(),
+        pa.concat_tables([TABLE.slice(3, 5), TABLE.slice(0, 0), TABLE.slice(99, 7)]),
+        TABLE.select([]),
+        pa.table({}),
+        pa.table({"": pa.nulls(3), "same": [1, 2, 3]}),
+        pa.table([[1], [2]], names=["same", "same"]),
+        pa.table(
+            {
+                "word": pa.chunked_array(
+                    [pa.array(["a"]).dictionary_encode(), pa.array(["b"]).dictionary_encode()]
+                )
+            }
+        ),
+    ],
+    ids=[
+        "whole",
+        "slice",
+        "one row",
+        "no row",
+        "schema only",
+        "chunks",
+        "rows without columns",
+        "nothing",
+        "nulls",
+        "same name twice",
+        "dictionaries that differ",
+    ],
+)
+def test_tables_come_back(table: pa.Table) -> None:
+    back = round_trip(table)
+    assert type(back) is pa.Table
+    assert back.schema.equals(table.schema, check_metadata=True)
+    assert back.num_rows == table.num_rows
+    assert back.equals(table)
+    back.validate(full=True)
+    for batch in table.to_batches():
+        back = round_trip(batch)
+        assert type(back) is pa.RecordBatch
+        assert back.equals(batch, check_metadata=True)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+@settings(max_examples=30)
+def test_a_slice_takes_its_own_rows_only(start: int, length: int) -> None:
+    part = TABLE.slice(start, length)
+    assert round_trip(part).equals(part)
+    whole, fixed = dumps(TABLE).size, dumps(TABLE.slice(0, 0)).size
+    share = part.num_rows / TABLE.num_rows
+    assert dumps(part).size <= fixed + share * whole * 1.25 + 1000
+    for batch in part.to_batches():
+        assert dumps(batch).size <= fixed + share * whole * 1.25 + 1000
+
+
+def test_tables_are_views_of_what_was_read() -> None:
+    data = bytearray(dumps({"inside": TABLE}).to_bytes())
+    start = address_of(np.frombuffer(data, np.uint8))
+    back = loads(memoryview(data), None)["inside"]
+    (chunk,) = back["number"].chunks
+    assert start <= chunk.buffers()[1].address < start + len(data)
+
+
+def test_frames_come_back() -> None:
+    frame = TABLE.select(["number", "text", "flag"]).to_pandas()
+    frame["when"] = pd.Timestamp("2024-02-29", tz="Europe/Berlin")
+    frame["kind"] = frame["text"].astype("category")
+    for part in (frame, frame.iloc[10:20], frame.iloc[:0]):
+        pd.testing.assert_frame_equal(round_trip(part), part)
+
+
+# ---------------------------------------------------------------- classes of the program
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A module like `__main__`: its classes exist in this process only."""
+    module = types.ModuleType("__main__")
+    code = (
+        "import dataclasses, enum\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Point:\n"
+        "    x: int\n"
+        "    y: object = None\n"
+        "    def norm(self): return abs(self.x) + SCALE\n"
+        "SCALE = 10\n"
+        "class Color(enum.Enum):\n"
+        "    RED = 1\n"
+        "class Refused(ValueError):\n"
+        "    def __init__(self, code, *, hint):\n"
+        "        super().__init__(f'code {code}')\n"
+        "        self.hint = hint\n"
+        "def make(x): return lambda y: Point(x, y)\n"
+    )
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    exec(code, module.__dict__)
+    return module
+
+
+def elsewhere(data: bytes, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Load as another process would, whose `__main__` is another program."""
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+        return loads(data, None)
+
+
+def test_classes_of_main_travel_by_value(
+    program: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (program.Point(1), [program.Point(1)], {"a": (program.Point(1),)}):
+        back = elsewhere(dumps(value).to_bytes(), monkeypatch)
+        point = back if not isinstance(value, list | dict) else next(iter(_points(back)))
+        assert dataclasses.asdict(point) == {"x": 1, "y": None}
+        assert point.norm() == 11
+    assert elsewhere(dumps(program.Color.RED).to_bytes(), monkeypatch).name == "RED"
+    assert elsewhere(dumps(program.make(3)).to_bytes(), monkeypatch)(4).y == 4
+
+
+def _points(value: Any) -> Iterator[Any]:
+    for item in value.values() if isinstance(value, dict) else value:
+        yield from item if isinstance(item, tuple) else [item]
+
+
+def test_a_program_gets_its_own_class_back(program: types.ModuleType) -> None:
+    assert type(round_trip(program.Point(1))) is program.Point
+    assert round_trip(program.Color.RED) is program.Color.RED
+
+
+def test_an_exception_of_the_program_comes_back(
+    program: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dumps(program.Refused(3, hint="another")).to_bytes()
+    for back in (loads(data, None), elsewhere(data, monkeypatch)):
+        assert (type(back).__name__, str(back), back.hint) == ("Refused", "code 3", "another")
+    assert type(loads(data, None)) is program.Refused
+
+
+# ---------------------------------------------------------------- references
+
+
+def no_runtime(ref_id: bytes) -> ObjectRef:
+    return ObjectRef(ref_id, "an address", types.SimpleNamespace(released=[]))  # type: ignore[arg-type]
+
+
+def test_references_inside_are_listed_and_restored() -> None:
+    refs = [no_runtime(bytes([number]) * 20) for number in range(3)]
+    serialized = dumps({"a": refs[0], "b": [refs[1], (refs[2], refs[0])]})
+    assert [ref.id for ref in serialized.refs] == [ref.id for ref in refs]
+    restored: list[tuple[bytes, str]] = []
+
+    def restore(object_id: bytes, owner: str) -> ObjectRef:
+        restored.append((object_id, owner))
+        return no_runtime(object_id)
+
+    back = loads(serialized.to_bytes(), restore)
+    assert back == {"a": refs[0], "b": [refs[1], (refs[2], refs[0])]}
+    assert restored == [(ref.id, "an address") for ref in refs]
+
+
+def test_a_reference_cannot_be_smuggled() -> None:
+    data = dumps([no_runtime(bytes(20))]).to_bytes()
+    with pytest.raises(SerializationError, match="outside of rdata"):
+        loads(data, None)
+
+
+# ---------------------------------------------------------------- what cannot travel
+
+
+class Stubborn:
+    def __reduce__(self) -> Any:
+        raise ValueError("not for you")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (threading.Lock(), "lock"),
+        ({"deep": [threading.RLock()]}, "RLock"),
+        ((number for number in range(3)), "generator"),
+        (multiprocessing.Lock(), "inheritance"),
+        (Stubborn(), "not for you"),
+        (sys._getframe(), "frame"),
+    ],
+    ids=["lock", "inside", "generator", "shared lock", "own error", "frame"],
+)
+def test_what_cannot_travel_is_named_with_the_remedy(value: Any, reason: str) -> None:
+    with pytest.raises(SerializationError) as caught:
+        dumps(value)
+    text = str(caught.value)
+    assert f"a value of type {type(value).__qualname__} cannot be sent" in text
+    assert reason in text
+    assert "inside the task or the actor instead" in text
+    assert caught.value.__cause__ is not None
+
+
+def test_what_is_nested_too_deep_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(50_000):
+        deep = [deep]
+    with pytest.raises(SerializationError, match="recursion"):
+        dumps(deep)
+    while deep:  # taken apart here: the interpreter's own way down may be too deep as well
+        (deep,) = deep
+
+
+def test_a_missing_module_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("only_here")
+    exec("class Thing: pass\ndef help_(): pass", module.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    things = [dumps(module.Thing()).to_bytes(), dumps(module.help_).to_bytes()]
+    monkeypatch.delitem(sys.modules, "only_here")
+    for data in things:
+        with pytest.raises(SerializationError) as caught:
+            loads(data, None)
+        assert "module 'only_here', which this value needs, cannot be imported" in str(caught.value)
+        assert "install it on this node" in str(caught.value)
+        assert sys.path[-1] in str(caught.value)
+
+
+def test_what_a_module_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("another_version")
+    exec("class Thing: pass", module.__dict__)
+    monkeypatch.setitem(sys.modules, "another_version", module)
+    data = dumps(module.Thing()).to_bytes()
+    del module.Thing  # type: ignore[attr-defined]
+    with pytest.raises(SerializationError, match=r"lacks: .*Thing"):
+        loads(data, None)
+
+
+# ---------------------------------------------------------------- exceptions as outcomes
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def outcome(error: BaseException) -> BaseException:
+    return serialize.load_error(serialize.dump_error(raised(error), "task f"), no_runtime_adopts)
+
+
+def no_runtime_adopts(object_id: bytes, owner: str) -> ObjectRef:
+    raise AssertionError("no reference is inside")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("wrong", 3),
+        KeyError("missing"),
+        OSError("of no number"),
+        FileNotFoundError(2, "No such file", "a file"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
+        ImportError("no", name="a", path="b"),
+        StopIteration(5),
+        KeyboardInterrupt(),
+        ExceptionGroup("several", [ValueError(1), OSError(2, "x")]),
+        AssertionError(),
+    ],
+    ids=repr,
+)
+def test_a_tasks_exception_keeps_its_class_and_its_parts(error: BaseException) -> None:
+    error.extra = np.arange(3)  # type: ignore[attr-defined]
+    error.add_note("a note")
+    back = outcome(error)
+    assert isinstance(back, type(error))
+    assert isinstance(back, TaskError)
+    assert str(back) == str(error)
+    assert repr(back.args) == repr(error.args)
+    for name in ("errno", "filename", "object", "name", "value"):
+        assert getattr(back, name, None) == getattr(error, name, None)
+    assert back.extra.tolist() == [0, 1, 2]  # type: ignore[attr-defined]
+    assert back.__notes__[0] == "a note"
+    assert "raised in task f" in back.__notes__[1]
+    assert "in raised" in back.__notes__[1]
+
+
+def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
+    for held in (threading.Lock(), multiprocessing.Lock(), Stubborn()):
+        error = ValueError("what happened")
+        error.held = held  # type: ignore[attr-defined]
+        back = outcome(error)
+        assert type(back) is TaskError
+        assert str(back) == "ValueError: what happened"
+
+
+def test_an_exception_that_cannot_be_made_again_is_told_in_words() -> None:
+    class Choosy(Exception):
+        def __reduce__(self) -> Any:
+            return _refuse, ()
+
+    back = outcome(Choosy("what happened"))
+    assert type(back) is TaskError
+    assert "what happened" in str(back)
+
+
+def _refuse() -> None:
+    raise RuntimeError("not here")
+
+
+def test_an_exception_that_passes_through_tasks_tells_of_the_first() -> None:
+    first = outcome(ValueError("wrong"))
+    back = serialize.load_error(
+        serialize.dump_error(raised(first), "task outer"), no_runtime_adopts
+    )
+    assert isinstance(back, ValueError)
+    (note,) = back.__notes__
+    assert "task f" in note
+    assert "outer" not in note
+
+
+def test_a_task_error_that_the_user_made_is_an_exception_like_others() -> None:
+    back = outcome(TaskError("of my own"))
+    assert isinstance(back, TaskError)
+    assert "of my own" in str(back)
+    assert "raised in task f" in back.__notes__[0]
+
+
+def test_an_error_of_the_system_comes_back_as_itself() -> None:
+    data = serialize.dump_system_error(ObjectLostError("it is gone"))
+    back = serialize.load_error(data, no_runtime_adopts)
+    assert type(back) is ObjectLostError
+    assert str(back) == "it is gone"
+    assert not hasattr(back, "__notes__")
