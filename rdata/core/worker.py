@@ -10,8 +10,8 @@ import sys
 from rdata.config import Settings
 from rdata.core import messages as m
 from rdata.core import runtime as runtimes
-from rdata.core.executor import Executor
 from rdata.core.runtime.cluster import ClusterRuntime
+from rdata.core.task_runner import TaskRunner
 
 
 def main(control: socket.socket, process_id: bytes) -> None:
@@ -29,12 +29,12 @@ def main(control: socket.socket, process_id: bytes) -> None:
         job.namespace,
         Settings.from_environment(),
     )
-    executor = Executor(runtime)
-    runtime.host = executor
+    runner = TaskRunner(runtime)
+    runtime.host = runner
     runtimes.install(runtime)
     runtime.interrupts.guard()
     runtime.start(control)
-    executor.run()
+    runner.run()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -63,8 +63,8 @@ class World:
         ref = pick(foreign or process.refs)
         if not process.get(ref) and pick([False, True]):  # the owner answers at once
             owner = self.cluster.known[ref[0]]
-            self._deliver((process.id, owner))
-            self._deliver((owner, process.id))
+            self.settle_channel((process.id, owner))
+            self.settle_channel((owner, process.id))
             process.get(ref)
 
     can_drop = can_drop_all = can_submit = can_get
@@ -89,7 +89,7 @@ class World:
         is_by_value = pick([False, True])
         process.submit(worker.id, *(([], refs[:1]) if is_by_value else (refs, [])))
         if pick([False, True]):  # it begins at once
-            self._deliver((process.id, worker.id))
+            self.settle_channel((process.id, worker.id))
             while worker.inbox:
                 worker.begin(worker.inbox[0])
 
@@ -140,9 +140,9 @@ class World:
         self.cluster.deliver(pick(sorted(self.cluster.channels)))
 
     def deliver_channel(self, pick: Pick) -> None:
-        self._deliver(pick(sorted(self.cluster.channels)))
+        self.settle_channel(pick(sorted(self.cluster.channels)))
 
-    def _deliver(self, channel: tuple[bytes, bytes]) -> None:
+    def settle_channel(self, channel: tuple[bytes, bytes]) -> None:
         while channel in self.cluster.channels:
             self.cluster.deliver(channel)
 
@@ -253,4 +253,39 @@ def test_walks(seed: int, num_steps: int) -> None:
     for _ in range(num_steps):
         world.act(chance.choice)
         world.check()
+    world.finish()
+
+
+def test_what_was_taken_out_outlives_the_outer_object() -> None:
+    """Its owner hears of the new holder before the outer object, which holds it too, may go."""
+    world = World()
+    owner, sender, receiver = world.living()
+    owner.put([], is_stored=True)
+    (inner,) = owner.refs
+    owner.submit(sender.id, [inner], [])
+    world.deliver_all(_first)
+    sender.begin(sender.inbox[0])
+    sender.put([inner], is_stored=False)
+    outer = sender.refs[-1]
+    sender.submit(receiver.id, [outer], [])
+    sender.end(sender.running[0], [], [inner], is_stored=False)
+    world.deliver_all(_first)
+    receiver.begin(receiver.inbox[0])
+    for ref in list(owner.refs):
+        owner.drop(ref)
+    for ref in [ref for ref in sender.refs if ref != outer]:
+        sender.drop(ref)
+    sender.drop(outer)
+    assert not receiver.get(outer)
+    world.deliver_all(_first)
+    assert receiver.get(outer)
+    receiver.end(receiver.running[0], [], [outer], is_stored=False)
+    # All but the first message of the receiver to the owner of the inner object may come first.
+    for channel in [(receiver.id, sender.id), (sender.id, receiver.id), (sender.id, owner.id)]:
+        world.settle_channel(channel)
+        world.check()
+    world.deliver_all(_first)
+    world.check()
+    assert receiver.refs == [inner]
+    assert not sender.knows(outer[0])
     world.finish()

@@ -102,7 +102,7 @@ class Release(Direct, tag=13, gc=False):
 
 
 class Received(Direct, tag=14, gc=False):
-    """Caller → executor: I hold the references inside that result; let go of yours."""
+    """Caller → who ran the task: I hold the references inside that result; let go of yours."""
 
     task: bytes
     index: int

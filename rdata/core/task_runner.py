@@ -48,7 +48,7 @@ class _Call:
         self.num_waits = 0  # threads of it that wait for other tasks
 
 
-class Executor:
+class TaskRunner:
     """The host of a worker's runtime: its queue, and the main thread that works it off."""
 
     def __init__(self, runtime: ClusterRuntime) -> None:
