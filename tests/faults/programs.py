@@ -33,9 +33,11 @@ POLL_S = 0.01
 MARK = "RDATA_TEST_PROGRAM"
 # Every program can say things to its test, one line of JSON each, and wait to be ended.
 _PRELUDE = """\
-import json, os, signal, subprocess, sys, threading, time
+import faulthandler, json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 import rdata
+
+faulthandler.register(signal.SIGUSR1)  # for Program.story
 
 def report(**what):
     print(json.dumps(what), flush=True)
@@ -67,6 +69,7 @@ class Program:
         self.temp_folder.mkdir()
         (self.home / "program.py").write_text(_PRELUDE + textwrap.dedent(source))
         self._num_reports_read = 0
+        self._tells_stacks = not command
         root = str(Path(rdata.__file__).parent.parent)
         inherited = {**os.environ, **(environment or {})}
         path = os.pathsep.join(filter(None, [root, inherited.get("PYTHONPATH")]))
@@ -144,7 +147,10 @@ class Program:
             raise AssertionError(f"the program does not end\n{self.story()}") from None
 
     def story(self) -> str:
-        """What it has printed, and its node's log if that is there, for a failed assertion."""
+        """What it has printed, where it hangs, and its node's log, for a failed assertion."""
+        if self._tells_stacks and self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+            until(lambda: "most recent call first" in self.err, 1.0)
         text = f"stdout:\n{self.out}\nstderr:\n{self.err}\n"
         for path in self.files():
             if path.name == "node.log":

@@ -6,6 +6,7 @@ An address is `<process id>@<node address>`, a node's address `unix:<path>`.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from rdata.core.messages import Attach, AttachFailed, Direct, direct_decoder
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
+
+_CONNECT_PAUSE_S = 0.005
+_DEATH_NEWS_S = 5.0  # the agent tells of a process's end within milliseconds of it
 
 
 def process_of(address: str) -> bytes:
@@ -26,13 +30,21 @@ def connect_node(address: str, timeout_s: float) -> socket.socket:
     if scheme != "unix":
         raise OSError(f"not a node's address: {address!r}")
     sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    give_up_at = time.monotonic() + timeout_s
     try:
-        sock.settimeout(timeout_s)
-        sock.connect(path)
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:  # the node is behind with accepting; the kernel never waits
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(_CONNECT_PAUSE_S)
+            else:
+                return sock
     except OSError:
         sock.close()
         raise
-    return sock
 
 
 class Peers:
@@ -54,6 +66,7 @@ class Peers:
         self._timeout_s = timeout_s
         self._on_messages = on_messages
         self._on_gone = on_gone
+        self._ended: set[bytes] = set()
         self._connections: dict[bytes, Connection] = {}
         self._processes: dict[Connection, bytes] = {}
 
@@ -97,6 +110,7 @@ class Peers:
 
     def process_ended(self, process: bytes, reason: str) -> None:
         """The agent says that the process has ended: read what it had sent, then close."""
+        self._ended.add(process)
         for connection, of in list(self._processes.items()):
             if of == process:
                 connection.drain_and_close(reason)
@@ -135,3 +149,10 @@ class Peers:
         process = self._processes.pop(connection, None)
         if process is not None and self._connections.get(process) is connection:
             del self._connections[process]
+            if process not in self._ended:  # it has ended, and the agent will say how; or else …
+                self._loop.call_later(_DEATH_NEWS_S, lambda: self._give_up(process, reason))
+
+    def _give_up(self, process: bytes, reason: str) -> None:
+        """A connection closed, and nobody says that its process ended: what was sent is lost."""
+        if process not in self._ended and process not in self._connections:
+            self._on_gone(process, f"the connection with it was lost: {reason}")
