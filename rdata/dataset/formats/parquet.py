@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rdata.dataset.block import (
-    TARGET_BLOCK_BYTES,
     conform,
     no_rows,
     plain,
@@ -31,6 +30,7 @@ from rdata.lazy import pa, pq
 
 SUFFIXES = (".parquet",)
 SPLIT_BYTES = 64 << 20  # of decoded columns in a task; smaller: overhead, larger: idle at the end
+ROW_GROUP_BYTES = 64 << 20  # of a written file; smaller: dictionaries are begun anew more often
 PIECE_BYTES = 16 << 20  # of decoded columns at once: bounds a task's memory
 
 
@@ -247,7 +247,7 @@ class ParquetSink:
         files: list[WrittenFile] = []
         writing: _Writing | None = None
         try:
-            for block in shape(blocks, self.label, TARGET_BLOCK_BYTES):
+            for block in shape(blocks, self.label, ROW_GROUP_BYTES):
                 if not block.num_columns:
                     continue
                 if writing is None or not block.schema.equals(files[-1].schema):
