@@ -65,7 +65,7 @@ class Interrupts:
         if not self._may_raise():
             return
         is_owned = self._lock._is_owned()  # type: ignore[attr-defined]  # as Condition asks
-        if is_owned or (self._loop.is_dispatching and self._loop.is_current()):
+        if is_owned or threading.get_ident() in self._loop.busy:
             self._is_pending = True
         else:
             raise KeyboardInterrupt

@@ -65,7 +65,8 @@ class Loop:
         self._led_until = 0.0
         self._parking = threading.Lock()
         self._parking.acquire()
-        self.is_dispatching = True  # False while the leader only waits for events
+        # Threads in `wait` that do anything but wait: an exception from a signal must not hit them.
+        self.busy: set[int] = set()
 
     def call_soon(self, callback: Callback) -> None:
         """Run `callback` on the loop's thread."""
@@ -128,24 +129,36 @@ class Loop:
         """Acquire the lock `gate`, which a callback or another thread will release.
 
         While it waits, the calling thread leads the loop itself, if no other waiting thread does:
-        what it waits for then needs no switch of threads. `check` is called after each turn, and
-        may raise. False when `timeout_s` is over.
+        what it waits for then needs no switch of threads. `check` is called before each pause,
+        and may raise. False when `timeout_s` is over.
         """
         if gate.acquire(blocking=False):
             return True
-        if not self._try_lead():
+        me = threading.get_ident()
+        self.busy.add(me)
+        try:
+            if self._try_lead():
+                return self._lead_until(gate, timeout_s, check)
+            self.busy.discard(me)
+            if check is not None:
+                check()
             return gate.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        finally:
+            self.busy.discard(me)
+
+    def _lead_until(
+        self, gate: threading.Lock, timeout_s: float | None, check: Callback | None
+    ) -> bool:
         started = self._led_since = time.monotonic()
         try:
             while not gate.acquire(blocking=False):
                 left_s = None if timeout_s is None else started + timeout_s - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                self._turn(left_s)
-                if check is not None:
-                    check()
+                self._turn(left_s, check)
             return True
         finally:
+            self.busy.add(threading.get_ident())
             self._leader = None
             self._led_until = time.monotonic()
             self._lead.release()
@@ -181,15 +194,18 @@ class Loop:
             with contextlib.suppress(RuntimeError):  # another was faster
                 self._parking.release()
 
-    def _turn(self, limit_s: float | None) -> None:
+    def _turn(self, limit_s: float | None, check: Callback | None = None) -> None:
         """Wait for events, at most so long, and serve them."""
+        me = threading.get_ident()
         self._may_sleep = True
         timeout_s = 0.0 if self._calls else self._seconds_to_next_timer()
         if limit_s is not None:
             timeout_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
-        self.is_dispatching = False
+        self.busy.discard(me)
+        if check is not None:  # from here on, a signal is served at once
+            check()
         events = self._selector.select(timeout_s)
-        self.is_dispatching = True
+        self.busy.add(me)
         self._may_sleep = False
         for key, mask in events:
             if key.fd == self._wake_fd:
