@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SETTLE_S = 2.0  # both go on starting things in the background; bench_start.py times the start
 NUM_WORKERS = 2  # every system gets as many; the bars are stated for two cores
 
 # The system's name in the tables → the package that it needs; None: part of Python.
@@ -89,6 +90,7 @@ def node(system: str) -> Iterator[Any]:
     """The module of rdata or Ray with a node of two workers up; shut down at the end."""
     api = importlib.import_module(system)
     api.init(num_cpus=NUM_WORKERS, **(RAY_OPTIONS if system == "ray" else {}))
+    time.sleep(SETTLE_S)
     try:
         yield api
     finally:

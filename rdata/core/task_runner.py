@@ -398,6 +398,10 @@ class TaskRunner:
             args, kwargs = self._runtime.load(message.args, adopted)
         else:
             return (), {}
+        if message.known:
+            with self._runtime.lock:
+                for object_id, value in message.known:
+                    self._runtime.objects.learn(object_id, value)
         if message.arguments:
             filled = list(args)
             for argument in message.arguments:

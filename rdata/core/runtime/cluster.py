@@ -318,6 +318,14 @@ class ClusterRuntime(NodeProcess):
         if refs:
             with self.lock:  # while `refs` still hold them
                 self._hold(task, refs)
+                # Where large values are goes along: the task need not ask their owner.
+                task.message.known = [
+                    (ref.id, entry.value)
+                    for ref in refs
+                    if (entry := self.objects.entry(ref.id)) is not None
+                    and entry.value is not None
+                    and entry.value.kind == m.Value.STORED
+                ]
 
     def _pool_of(self, options: TaskOptions, depth: int) -> PoolKey:
         known = self._last_pool  # most programs submit with one record of options for long

@@ -145,6 +145,12 @@ class ObjectTable:
                 self._peers.reply(process, m.Fetched(object_id, True, value))
             entry.fetchers = None
 
+    def learn(self, object_id: bytes, value: m.Value) -> None:
+        """Whoever passed a reference on has said what its value is."""
+        entry = self._entries.get(object_id)
+        if entry is not None and entry.value is None and entry.owner:
+            self.complete(object_id, value)
+
     # ------------------------------------------------------------ messages of other processes
 
     def fetch(self, process: bytes, object_id: bytes) -> None:
