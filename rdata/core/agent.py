@@ -181,7 +181,7 @@ class Agent:
             process.pidfd = os.pidfd_open(pid)
             # A child that the driver forked may keep the connection open; the pidfd tells.
             self.loop.watch(process.pidfd, lambda: self._process_gone(process, "the driver ended"))
-        process.connection.send(m.Registered(self.node_id, 0))
+        process.connection.send(m.Registered(self.node_id))
         self._act(self._scheduler.job_started(hello.job, time.monotonic()))
 
     def _add_process(self, sock: socket.socket, process_id: bytes, job: bytes) -> _Process:

@@ -83,9 +83,9 @@ def init(
     ignore_reinit_error: bool = False,
     local_mode: bool = False,
 ) -> RdataContext:
-    """Start a node, or with `address` connect to the one on this machine.
+    """Start a node.
 
-    The node ends with this process. `num_cpus` is what tasks and actors may use together (default:
+    Joining one that runs, with `address`, is not there yet and raises NodeStartError. The node ends with this process. `num_cpus` is what tasks and actors may use together (default:
     what this process may use, by its affinity and control groups), `resources` are amounts of
     custom resources by name, and `object_store_memory` is the store's quota in bytes. Actors'
     names are unique in a `namespace`. With `log_to_driver`, what tasks print is shown here.
@@ -93,7 +93,7 @@ def init(
     With `local_mode`, tasks and actors run in the calling thread, for debugging.
 
     Raises RuntimeError if this program has a runtime already, unless `ignore_reinit_error`;
-    NodeStartError if the node does not start or is not there.
+    NodeStartError if the node does not start.
 
     >>> import rdata
     >>> with rdata.init(local_mode=True, num_cpus=2):

@@ -1,11 +1,11 @@
 """How does a worker run what is pushed to it? One after the other, in the order of its queue.
 
-    I/O thread ──queue──► main thread: unpickle, run, serialize, reply
+    the loop ──queue──► main thread: unpickle, run, serialize, reply
         ▲                      │
         └── takes back, cancels, forwards what short tasks left unsent
 
 The main thread sends its replies itself: those of short tasks several at a time, and never later
-than the next look of the I/O thread.
+than the loop's next look. The main thread leads the loop itself while it has nothing to run.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class TaskRunner:
         self._taken = threading.Lock()  # free when a generator that waits should look again
         self._main_thread = threading.get_ident()
 
-    # ------------------------------------------------------------ host: messages, on the I/O thread
+    # ------------------------------------------------------------ host: messages, from the loop
 
     def receive(self, process: bytes, message: m.Direct) -> bool:
         """See Host. Under the runtime's lock."""

@@ -48,7 +48,6 @@ class Registered(Control, tag=5, gc=False):
     """Agent → driver: welcome."""
 
     node_id: bytes
-    node_index: int
 
 
 class Want(Control, tag=6, gc=False):
