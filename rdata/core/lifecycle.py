@@ -85,7 +85,9 @@ def init(
 ) -> RdataContext:
     """Start a node.
 
-    Joining one that runs, with `address`, is not there yet and raises NodeStartError. The node ends with this process. `num_cpus` is what tasks and actors may use together (default:
+    Joining one that runs, with `address`, is not there yet and raises NodeStartError.
+
+    The node ends with this process. `num_cpus` is what tasks and actors may use together (default:
     what this process may use, by its affinity and control groups), `resources` are amounts of
     custom resources by name, and `object_store_memory` is the store's quota in bytes. Actors'
     names are unique in a `namespace`. With `log_to_driver`, what tasks print is shown here.
