@@ -103,7 +103,7 @@ class Agent:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(session.socket_path))
         listening.listen(512)
-        self.address = f"unix:{session.socket_path}"
+        self.address = self._local_address = f"unix:{session.socket_path}"
         self._listener = Listener(listening, self.loop, spec.token, self.node_id, self._arrived)
         self._handlers: dict[type[m.Control], Callable[[_Process, Any], None]] = {
             m.Want: self._on_want,
@@ -155,12 +155,16 @@ class Agent:
 
     # ------------------------------------------------------------ processes come and go
 
-    def _arrived(
-        self, sock: socket.socket, handshake: ServerHandshake, first: m.Attach | m.Register
-    ) -> None:
-        if isinstance(first, m.Register):
-            self._register_driver(sock, handshake.peer_id, first)
-            return
+    def _arrived(self, sock: socket.socket, handshake: ServerHandshake, first: m.Control) -> None:
+        match first:
+            case m.Register():
+                self._register_driver(sock, handshake.peer_id, first)
+            case m.Attach():
+                self._attach(sock, handshake, first)
+            case _:
+                sock.close()
+
+    def _attach(self, sock: socket.socket, handshake: ServerHandshake, first: m.Attach) -> None:
         if handshake.peer_id in self._deaths:  # its last words; all have been told of its end
             sock.close()
             return
@@ -181,7 +185,7 @@ class Agent:
             process.pidfd = os.pidfd_open(pid)
             # A child that the driver forked may keep the connection open; the pidfd tells.
             self.loop.watch(process.pidfd, lambda: self._process_gone(process, "the driver ended"))
-        process.connection.send(m.Registered(self.node_id))
+        process.connection.send(m.Registered(self.node_id, self.address))
         self._act(self._scheduler.job_started(hello.job, time.monotonic()))
 
     def _add_process(self, sock: socket.socket, process_id: bytes, job: bytes) -> _Process:
@@ -255,6 +259,7 @@ class Agent:
                 worker.job,
                 self.node_id,
                 self.address,
+                self._local_address,
                 self._spec.token,
                 driver.registration.namespace,
             )

@@ -1,8 +1,9 @@
 """Who has come to this node's port, and to which process do they want to be handed on?
 
 Nothing is decoded before the handshake has proven the peer, and then one frame: `Register` makes
-it a driver of this node, `Attach` passes its descriptor to the process that it names. Bytes are
-read exactly as far as that frame goes; what follows belongs to whoever gets the descriptor.
+it a driver of this node, `Attach` passes its descriptor to the process that it names, `Link` comes
+from another node, `Pull` fetches an object for one, `Visit` is a tool's. Bytes are read exactly as
+far as that frame goes; what follows belongs to whoever gets the descriptor.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rdata.core.messages import Attach, Register, control_decoder
+from rdata.core.messages import Attach, Control, Link, Pull, Register, Visit, control_decoder
 from rdata.core.wire.auth import RefusedError, ServerHandshake
 from rdata.core.wire.loop import Loop, Timer
 
@@ -23,16 +24,23 @@ _PROOF_TIMEOUT_S = 10.0
 _GRACE_S = 0.25  # and if others wait; shorter: a busy process of ours is turned away as well
 _MAX_FIRST_FRAME = 1 << 20
 
-OnProven = Callable[[socket.socket, ServerHandshake, Attach | Register], None]
+OnProven = Callable[[socket.socket, ServerHandshake, Control], None]
+
+FROM_OUTSIDE = (Attach, Link, Pull, Visit)
+FROM_THIS_NODE = (*FROM_OUTSIDE, Register)  # a driver is passed descriptors
 
 
 class Listener:
-    """Accepts on one listening socket and calls `on_proven` with each peer's first frame."""
+    """Accepts on one listening socket and calls `on_proven` with each peer's first frame.
+
+    A Unix socket takes every kind of first frame, a TCP socket all but a driver's.
+    """
 
     def __init__(
         self, sock: socket.socket, loop: Loop, token: bytes, node_id: bytes, on_proven: OnProven
     ) -> None:
         sock.setblocking(False)
+        self._accepts = FROM_THIS_NODE if sock.family == socket.AF_UNIX else FROM_OUTSIDE
         self._sock = sock
         self._loop = loop
         self._token = token
@@ -83,7 +91,11 @@ class Listener:
             self._pause = None
             self._loop.watch(self._sock.fileno(), self._accept)
 
-    def _proven(self, visitor: _Visitor, first: Attach | Register) -> None:
+    def _proven(self, visitor: _Visitor, first: Control) -> None:
+        if not isinstance(first, self._accepts):
+            visitor.sock.close()
+            self._left(visitor)
+            return
         self._left(visitor)
         self._on_proven(visitor.sock, visitor.handshake, first)
 
@@ -100,7 +112,7 @@ class _Visitor:
         sock: socket.socket,
         loop: Loop,
         handshake: ServerHandshake,
-        on_proven: Callable[[_Visitor, Attach | Register], None],
+        on_proven: Callable[[_Visitor, Control], None],
         on_left: Callable[[_Visitor], None],
     ) -> None:
         self.sock = sock
@@ -148,8 +160,6 @@ class _Visitor:
                     raise RefusedError("an oversized first frame")
             else:
                 first = control_decoder.decode(received)
-                if not isinstance(first, Attach | Register):
-                    raise RefusedError("a first frame must attach or register")
                 self._forget()
                 self._on_proven(self, first)
                 return

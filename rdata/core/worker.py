@@ -11,6 +11,7 @@ from rdata.config import Settings
 from rdata.core import messages as m
 from rdata.core import runtime as runtimes
 from rdata.core.runtime.cluster import ClusterRuntime
+from rdata.core.runtime.peers import Home
 from rdata.core.task_runner import TaskRunner
 
 
@@ -22,8 +23,7 @@ def main(control: socket.socket, process_id: bytes) -> None:
     job = _read_job(control)
     runtime = ClusterRuntime(
         process_id,
-        job.address,
-        job.node_id,
+        Home(job.node_id, job.address, job.local_address),
         job.job,
         job.token,
         job.namespace,

@@ -45,9 +45,37 @@ class Register(Control, tag=4, gc=False):
 
 
 class Registered(Control, tag=5, gc=False):
-    """Agent → driver: welcome."""
+    """Agent → driver: welcome to the node, which others reach at `address`."""
 
     node_id: bytes
+    address: str
+
+
+class Visit(Control, tag=42, gc=False):
+    """First frame of a tool, which is no job: it may send Describe and StopNode."""
+
+
+class StopNode(Control, tag=43, gc=False):
+    """Tool → agent: end the node. Answered by Done."""
+
+    request: int
+
+
+class Link(Control, tag=44, gc=False):
+    """First frame from agent to agent: `node_id` can be reached at `address`.
+
+    `is_joining`: it asks the head to take it into the cluster.
+    """
+
+    node_id: bytes
+    address: str
+    is_joining: bool
+
+
+class Pull(Control, tag=45, gc=False):
+    """First frame from agent to agent on a connection of its own: send me that object."""
+
+    object_id: bytes
 
 
 class Want(Control, tag=6, gc=False):
@@ -141,10 +169,11 @@ class Abandon(Control, tag=38, gc=False):
 
 
 class Open(Control, tag=17, gc=False):
-    """Process → agent: where is it? Pins it for the asker."""
+    """Process → agent: where is it? Pins it for the asker. `node` made it; b"": this one."""
 
     request: int
     object_id: bytes
+    node: bytes = b""
 
 
 class Opened(Control, tag=18, gc=False):
@@ -166,9 +195,10 @@ class Unpin(Control, tag=19, gc=False):
 
 
 class Free(Control, tag=20, gc=False):
-    """Owner → agent: nobody holds these any more."""
+    """Owner → agent: nobody holds these any more. `node` made them; b"": this one."""
 
     objects: list[bytes]
+    node: bytes = b""
 
 
 class DropSegments(Control, tag=21, gc=False):
@@ -301,11 +331,15 @@ class KillProcess(Control, tag=36, gc=False):
 
 
 class StartJob(Control, tag=37, gc=False):
-    """Agent → worker: whom you serve and how you are called."""
+    """Agent → worker: whom you serve, and where you are.
+
+    Other nodes reach this one at `address`, its own processes at `local_address`.
+    """
 
     job: bytes
     node_id: bytes
     address: str
+    local_address: str
     token: bytes
     namespace: str
 
@@ -324,6 +358,10 @@ CONTROL = (
     | Attached
     | Register
     | Registered
+    | Visit
+    | StopNode
+    | Link
+    | Pull
     | Want
     | Granted
     | Unschedulable

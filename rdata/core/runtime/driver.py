@@ -13,7 +13,7 @@ from rdata.core import runtime as runtimes
 from rdata.core.ids import new_process_id
 from rdata.core.launch import LaunchedNode, launch_node
 from rdata.core.runtime.cluster import ClusterRuntime
-from rdata.core.runtime.peers import connect_node
+from rdata.core.runtime.peers import Home, connect_node
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
 from rdata.errors import NodeStartError
 
@@ -52,8 +52,7 @@ def _connect(
         raise NodeStartError(f"cannot connect to the new node: {error}") from error
     runtime = ClusterRuntime(
         process_id,
-        node.address,
-        bytes.fromhex(node.node_id),
+        Home(bytes.fromhex(node.node_id), node.address, node.address),
         process_id,
         node.token,
         namespace or f"job-{process_id.hex()}",

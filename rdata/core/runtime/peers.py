@@ -1,6 +1,8 @@
 """How does a process reach another one? Through that one's agent, which hands the connection on.
 
-An address is `<process id>@<node address>`, a node's address `unix:<path>`.
+An address is `<process id>@<node address>`, a node's address `unix:<path>` or, where nodes of other
+machines may join, `tcp:<host>:<port>`. Processes of a node reach one another through its Unix
+socket all the same.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rdata.core.messages import Attach, AttachFailed, Direct, direct_decoder
@@ -27,6 +30,12 @@ def process_of(address: str) -> bytes:
 def connect_node(address: str, timeout_s: float) -> socket.socket:
     """A socket to a node's port. Raises OSError."""
     scheme, _, path = address.partition(":")
+    if scheme == "tcp":
+        host, _, port = path.rpartition(":")
+        sock = socket.create_connection((host, int(port)), timeout_s)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame is a message
+        return sock
     if scheme != "unix":
         raise OSError(f"not a node's address: {address!r}")
     sock = socket.socket(socket.AF_UNIX)
@@ -47,12 +56,22 @@ def connect_node(address: str, timeout_s: float) -> socket.socket:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The node of a process: others reach it at `address`, its own at `local_address`."""
+
+    node_id: bytes
+    address: str
+    local_address: str
+
+
 class Peers:
     """This process's connections to other processes, one each, made when first needed."""
 
     def __init__(
         self,
         process_id: bytes,
+        home: Home,
         token: bytes,
         loop: Loop,
         timeout_s: float,
@@ -64,6 +83,7 @@ class Peers:
         self._token = token
         self._loop = loop
         self._timeout_s = timeout_s
+        self.home = home
         self._on_messages = on_messages
         self._on_gone = on_gone
         self._ended: set[bytes] = set()
@@ -87,7 +107,10 @@ class Peers:
         if connection is not None:
             return connection
         try:
-            sock = connect_node(address.partition("@")[2], self._timeout_s)
+            node = address.partition("@")[2]
+            if node == self.home.address:
+                node = self.home.local_address
+            sock = connect_node(node, self._timeout_s)
         except OSError as error:
             reason = f"its node cannot be reached: {error.strerror or error}"
             self._loop.call_soon(lambda: self._on_gone(process, reason))

@@ -13,6 +13,7 @@ programs call, are one class further up: `cluster.py`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import sys
@@ -33,7 +34,7 @@ from rdata.core.runtime.calls import CallEncoder
 from rdata.core.runtime.host import Host
 from rdata.core.runtime.interrupts import Interrupts
 from rdata.core.runtime.objects import ObjectTable
-from rdata.core.runtime.peers import Peers
+from rdata.core.runtime.peers import Home, Peers
 from rdata.core.runtime.seam import Runtime
 from rdata.core.runtime.store_client import StoreClient
 from rdata.core.runtime.tasks import PoolKey, TaskTable
@@ -56,8 +57,7 @@ class NodeProcess:
     def __init__(
         self,
         process_id: bytes,
-        node_address: str,
-        node_id: bytes,
+        home: Home,
         job_id: bytes,
         token: bytes,
         namespace: str,
@@ -65,8 +65,8 @@ class NodeProcess:
         on_log: Callable[[m.LogLines], None] | None = None,
     ) -> None:
         self.process_id = process_id
-        self.address = f"{process_id.hex()}@{node_address}"
-        self.node_id = node_id
+        self.address = f"{process_id.hex()}@{home.address}"
+        self.node_id = home.node_id
         self.namespace = namespace
         self.job_id = job_id
         self.settings = settings
@@ -84,6 +84,7 @@ class NodeProcess:
         self.store = StoreClient(self.agent, self._finalised[3])
         self.peers = Peers(
             process_id,
+            home,
             token,
             self.loop,
             settings.connect_timeout_s,
@@ -345,8 +346,12 @@ class NodeProcess:
                 self._on_log(message)
             case m.Warn(text):
                 sys.stderr.write(f"rdata: {text}\n")
-            case m.Registered(node_id):
+            case m.Registered(node_id, address):
                 self.node_id = node_id
+                self.address = f"{self.process_id.hex()}@{address}"
+                self.peers.home = dataclasses.replace(
+                    self.peers.home, node_id=node_id, address=address
+                )
                 self._registered.happened()
             case m.MayEnd() if self.host is not None:
                 self.host.may_end()
