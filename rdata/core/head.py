@@ -75,12 +75,6 @@ class Head:
         actor = self._names.get((namespace, name))
         return None if actor is None else self._actors[actor].request
 
-    def class_name_at(self, worker: bytes) -> str:
-        """The class of the actor that lives in the process; empty if none does."""
-        actor = self._by_worker.get(worker, b"")
-        entry = self._actors.get(actor)
-        return "" if entry is None else entry.request.class_name
-
     def placed(self, actor: bytes, worker: bytes, address: str) -> list[Command]:
         """Its constructor is about to run on that worker."""
         entry = self._actors.get(actor)

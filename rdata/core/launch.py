@@ -55,6 +55,9 @@ def launch_node(
         "object_store_memory": object_store_memory,
         "is_embedded": True,
         "launcher_pid": os.getpid(),
+        "host": "127.0.0.1",
+        "port": 0,
+        "head": "",
         "settings": dataclasses.asdict(settings),
     }
     root = str(Path(rdata.__file__).parent.parent)

@@ -9,18 +9,22 @@ far as that frame goes; what follows belongs to whoever gets the descriptor.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
 from rdata.core.messages import Attach, Control, Link, Pull, Register, Visit, control_decoder
 from rdata.core.wire.auth import RefusedError, ServerHandshake
 from rdata.core.wire.loop import Loop, Timer
+from rdata.errors import NodeStartError
 
 _MAX_UNPROVEN = 128  # more at once wait in the kernel's queue; each costs a descriptor
 _PROOF_TIMEOUT_S = 10.0
+_BACKLOG = 512
 _GRACE_S = 0.25  # and if others wait; shorter: a busy process of ours is turned away as well
 _MAX_FIRST_FRAME = 1 << 20
 
@@ -28,6 +32,24 @@ OnProven = Callable[[socket.socket, ServerHandshake, Control], None]
 
 FROM_OUTSIDE = (Attach, Link, Pull, Visit)
 FROM_THIS_NODE = (*FROM_OUTSIDE, Register)  # a driver is passed descriptors
+
+
+def listen_here(path: Path) -> socket.socket:
+    """The socket for this node's own processes."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen(_BACKLOG)
+    return sock
+
+
+def listen_for_others(host: str, port: int) -> socket.socket:
+    """The socket for other nodes. Raises NodeStartError."""
+    try:
+        return socket.create_server((host, port), backlog=_BACKLOG)
+    except OSError as error:
+        why = error.strerror or str(error)
+        hint = "; choose another port" if error.errno == errno.EADDRINUSE else ""
+        raise NodeStartError(f"cannot listen on {host}:{port}: {why}{hint}") from error
 
 
 class Listener:
@@ -135,7 +157,11 @@ class _Visitor:
     def _on_readable(self) -> None:
         try:
             self._read()
-        except (OSError, RefusedError, msgspec.DecodeError):
+        except RefusedError as error:
+            with contextlib.suppress(OSError):
+                self.sock.send(error.answer)
+            self.turn_away()
+        except (OSError, msgspec.DecodeError):
             self.turn_away()
 
     def _read(self) -> None:

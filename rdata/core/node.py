@@ -37,15 +37,19 @@ def main() -> None:
     except RdataError as error:
         print(json.dumps({"error": str(error)}), file=answer, flush=True)
         sys.exit(1)
-    ready = {
-        "address": agent.address,
-        "node_id": agent.node_id.hex(),
-        "session_dir": str(session.folder),
-    }
-    with answer:
-        print(json.dumps(ready), file=answer)
+
+    def on_ready(reason: str) -> None:
+        ready = {
+            "address": agent.address,
+            "local_address": agent.local_address,
+            "node_id": agent.node_id.hex(),
+            "session_dir": str(session.folder),
+        }
+        with answer:
+            print(json.dumps({"error": reason} if reason else ready), file=answer)
+
     try:
-        agent.run()
+        agent.run(on_ready)
     finally:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(zygote_pid, 0)
@@ -69,6 +73,9 @@ def _spec(said: dict[str, Any]) -> NodeSpec:
         resources,
         store_bytes,
         said["is_embedded"],
+        said["host"],
+        said["port"],
+        said["head"],
         said["launcher_pid"],
         settings,
     )

@@ -370,7 +370,8 @@ class TaskRunner:
                 raise RdataError(f"there is no actor in process {os.getpid()}")
             return self._call(getattr(self._actor, message.method), *args, **kwargs)
         if message.actor:
-            self._runtime.agent.send(m.ActorPlaced(message.actor))
+            class_name = message.name.removesuffix(".__init__")
+            self._runtime.agent.send(m.ActorPlaced(message.actor, class_name))
         function = self._function(message.function, adopted)
         if not message.actor:
             return self._call(function, *args, **kwargs)

@@ -16,9 +16,7 @@ ACTOR, ANOTHER = DRIVER + bytes(8), DRIVER + bytes(7) + b"\x01"
 def request(
     actor: bytes = ACTOR, name: str = "", namespace: str = "", *, is_detached: bool = False
 ) -> CreateActor:
-    return CreateActor(
-        0, actor, ids.owner_of(actor), "", name, namespace, is_detached, b"", "Counter"
-    )
+    return CreateActor(0, actor, ids.owner_of(actor), "", name, namespace, is_detached, b"")
 
 
 @pytest.fixture
@@ -47,7 +45,6 @@ def test_who_asks_is_told_once_the_constructor_has_returned(head: Head) -> None:
     head.create(request())
     assert head.locate(ACTOR, ASKER) == []
     head.placed(ACTOR, WORKER, ADDRESS)
-    assert head.class_name_at(WORKER) == "Counter"
     assert head.locate(ACTOR, OTHER) == []
     at = ActorAt(ACTOR, WORKER, ADDRESS, "")
     assert head.started(ACTOR, "") == [Tell(ASKER, at), Tell(OTHER, at)]
@@ -76,7 +73,6 @@ def test_a_constructor_that_raises_is_the_actors_end(head: Head) -> None:
     failure = "its constructor raised ValueError"
     assert head.started(ACTOR, failure) == [Tell(ASKER, ActorAt(ACTOR, b"", "", failure))]
     assert head.find("it", "") is None
-    assert head.class_name_at(WORKER) == ""
     assert head.process_gone(WORKER, "done") == []
     assert death_of(head, ACTOR) == failure
 

@@ -127,13 +127,27 @@ def test_half_a_handshake_leaves_nothing_behind(door: Door) -> None:
     assert not door.arrived
 
 
+def test_another_version_learns_why_it_is_refused(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = ClientHandshake(TOKEN, auth.ROLE_AGENT, GUEST)
+    hello = theirs.hello.replace(auth.versions(), b"0.0.1/3.9".ljust(len(auth.versions()), b"\0"))
+    with door.connect() as sock:
+        sock.sendall(hello)
+        answer = receive(sock, theirs.needs)
+        assert is_turned_away(sock)
+    monkeypatch.setattr(auth, "versions", lambda: b"0.0.1/3.9".ljust(24, b"\0"))
+    with pytest.raises(auth.RefusedError, match=rf"here 0.0.1/3.9, there {auth.VERSION}/3"):
+        theirs.feed(answer)
+    assert not door.arrived
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: a browser with a long name\r\n\r\n",
         bytes(200),
         b"\xff" * 200,
-        auth.MAGIC + bytes(200),
     ],
 )
 def test_garbage_is_turned_away(door: Door, garbage: bytes) -> None:

@@ -226,13 +226,13 @@ class CreateActor(Control, tag=23, gc=False):
     namespace: str
     is_detached: bool
     interface: bytes
-    class_name: str
 
 
 class ActorPlaced(Control, tag=41, gc=False):
     """Actor's process → agent: the actor will live here; its constructor is about to run."""
 
     actor: bytes
+    class_name: str
 
 
 class ActorStarted(Control, tag=24, gc=False):

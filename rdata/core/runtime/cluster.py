@@ -103,7 +103,6 @@ class ClusterRuntime(NodeProcess):
             options.namespace or self.namespace,
             is_detached,
             msgspec.msgpack.encode((interface.class_name, interface.methods)),
-            interface.class_name,
         )
         if options.name:  # only then can it be refused, and is worth waiting for
             self.agent.ask(lambda number: msgspec.structs.replace(request, request=number))

@@ -13,8 +13,9 @@ from rdata.core import runtime as runtimes
 from rdata.core.ids import new_process_id
 from rdata.core.launch import LaunchedNode, launch_node
 from rdata.core.runtime.cluster import ClusterRuntime
-from rdata.core.runtime.peers import Home, connect_node
+from rdata.core.runtime.peers import Home
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
+from rdata.core.wire.dial import connect_node
 from rdata.errors import NodeStartError
 
 

@@ -1,14 +1,12 @@
 """How does a process reach another one? Through that one's agent, which hands the connection on.
 
-An address is `<process id>@<node address>`, a node's address `unix:<path>` or, where nodes of other
-machines may join, `tcp:<host>:<port>`. Processes of a node reach one another through its Unix
-socket all the same.
+An address is `<process id>@<node address>`. Processes of a node reach one another through its Unix
+socket, whatever address others know the node by.
 """
 
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,44 +14,15 @@ from typing import Any
 from rdata.core.messages import Attach, AttachFailed, Direct, direct_decoder
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
 from rdata.core.wire.connection import Connection
+from rdata.core.wire.dial import connect_node
 from rdata.core.wire.loop import Loop
 
-_CONNECT_PAUSE_S = 0.005
 _DEATH_NEWS_S = 5.0  # the agent tells of a process's end within milliseconds of it
 
 
 def process_of(address: str) -> bytes:
     """The process that an address names."""
     return bytes.fromhex(address.partition("@")[0])
-
-
-def connect_node(address: str, timeout_s: float) -> socket.socket:
-    """A socket to a node's port. Raises OSError."""
-    scheme, _, path = address.partition(":")
-    if scheme == "tcp":
-        host, _, port = path.rpartition(":")
-        sock = socket.create_connection((host, int(port)), timeout_s)
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame is a message
-        return sock
-    if scheme != "unix":
-        raise OSError(f"not a node's address: {address!r}")
-    sock = socket.socket(socket.AF_UNIX)
-    sock.setblocking(False)
-    give_up_at = time.monotonic() + timeout_s
-    try:
-        while True:
-            try:
-                sock.connect(path)
-            except BlockingIOError:  # the node is behind with accepting; the kernel never waits
-                if time.monotonic() > give_up_at:
-                    raise
-                time.sleep(_CONNECT_PAUSE_S)
-            else:
-                return sock
-    except OSError:
-        sock.close()
-        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class LeaseScheduler:
         worker_idle_s: float,
         new_id: Callable[[], bytes],
         name_of: Callable[[bytes], str] | None = None,
+        first_lease: int = 1,
     ) -> None:
         self._ledger = Ledger(to_units(total))
         self._roster = Roster(new_id)
@@ -99,16 +100,17 @@ class LeaseScheduler:
         self._name_of = name_of or (lambda process: f"process {process.hex()[:8]}")
         self._num_cpus = max(1, self._ledger.total.get(CPU, 0) // UNITS_PER_ONE)
         self._max_starting = max(_MIN_STARTING, 2 * self._num_cpus)
-        self._lease_ids = itertools.count(1)
+        self._lease_ids = itertools.count(first_lease)
 
     # ------------------------------------------------------------ jobs and workers
 
-    def job_started(self, job: bytes, now: float) -> list[Command]:
-        """A driver has come: a worker a CPU is started for it ahead of its first task."""
+    def job_started(self, job: bytes, now: float, num_workers: int | None = None) -> list[Command]:
+        """A driver has come: workers, one a CPU, are started for it ahead of its first task."""
         if job in self._roster.jobs:
             return []
         entered = self._roster.add_job(job)
-        return [self._start(entered) for _ in range(self._num_cpus)]
+        count = self._num_cpus if num_workers is None else num_workers
+        return [self._start(entered) for _ in range(count)]
 
     def job_ended(self, job: bytes, now: float) -> list[Command]:
         """A driver is gone: its demands are dropped and its workers killed."""

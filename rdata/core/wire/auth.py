@@ -32,7 +32,14 @@ ROLE_DRIVER, ROLE_WORKER, ROLE_AGENT = b"D", b"W", b"A"
 
 
 class RefusedError(Exception):
-    """The other side is not of this cluster, or not of this version."""
+    """The other side is not of this cluster, or not of this version.
+
+    `answer` is what to send it before closing, so that it can say what is wrong as well.
+    """
+
+    def __init__(self, reason: str, answer: bytes = b"") -> None:
+        super().__init__(reason)
+        self.answer = answer
 
 
 def versions() -> bytes:
@@ -84,9 +91,14 @@ class ServerHandshake:
     def feed(self, data: bytes) -> bytes:
         """The bytes to answer with; raises RefusedError."""
         if not self._hello:
-            _check_versions(data)
-            self._hello = data
             self._said = MAGIC + versions() + self._node_id + os.urandom(NONCE_BYTES)
+            try:
+                _check_versions(data)
+            except RefusedError as error:
+                is_rdata = data[: len(MAGIC)] == MAGIC
+                answer = self._said + bytes(PROOF_BYTES) if is_rdata else b""
+                raise RefusedError(str(error), answer) from None
+            self._hello = data
             self.needs = PROOF_BYTES
             return self._said + _proof(self._token, b"server", data, self._said)
         if not hmac.compare_digest(data, _proof(self._token, b"client", self._hello, self._said)):

@@ -1,0 +1,96 @@
+"""Which processes are there, here and on other nodes, and how have others ended?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from rdata.core.messages import Register
+
+_KEPT_DEATHS = 10_000  # reasons of ended processes, for those who ask late
+
+
+class Channel(Protocol):
+    """What leads to a process: a connection, or for one of another node the link with that."""
+
+    def send(self, message: msgspec.Struct, fds: Sequence[int] = ()) -> None:
+        """Send the message; nothing if the process is gone."""
+        ...
+
+    def close(self, reason: str = ...) -> None:
+        """Nothing more will be sent or received."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A driver or a worker."""
+
+    id: bytes
+    job: bytes
+    channel: Channel
+    address: str
+    registration: Register | None = None  # of a driver
+    node: bytes = b""  # of another node's process
+    pidfd: int | None = None  # of a driver of this node
+    actor_class: str = ""  # of a worker of this node that is an actor's
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this node."""
+        return not self.node
+
+
+class ProcessTable:
+    """The processes that this node's agent knows."""
+
+    def __init__(self) -> None:
+        self._processes: dict[bytes, Process] = {}
+        self._by_channel: dict[Channel, Process] = {}
+        self._deaths: dict[bytes, str] = {}
+
+    def add(self, process: Process) -> None:
+        """Enter a process."""
+        self._processes[process.id] = process
+        self._by_channel[process.channel] = process
+
+    def remove(self, process: Process, reason: str) -> bool:
+        """It has ended; False if that is known."""
+        if self._processes.pop(process.id, None) is None:
+            return False
+        del self._by_channel[process.channel]
+        if process.pidfd is not None:
+            os.close(process.pidfd)
+        process.channel.close()
+        if len(self._deaths) >= _KEPT_DEATHS:
+            self._deaths.pop(next(iter(self._deaths)))
+        self._deaths[process.id] = reason
+        return True
+
+    def get(self, process_id: bytes) -> Process | None:
+        """The process of that id, if it lives."""
+        return self._processes.get(process_id)
+
+    def at(self, channel: Channel) -> Process | None:
+        """The process at the other end."""
+        return self._by_channel.get(channel)
+
+    def driver(self, job: bytes) -> Process | None:
+        """The driver of the job: its id is the job's."""
+        driver = self._processes.get(job)
+        return driver if driver is not None and driver.registration is not None else None
+
+    def death(self, process_id: bytes) -> str:
+        """How it has ended; "" if it is not known to have."""
+        return self._deaths.get(process_id, "")
+
+    def of_node(self, node: bytes) -> list[Process]:
+        """The processes of another node; of this one for b""."""
+        return [process for process in self._processes.values() if process.node == node]
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(list(self._processes.values()))

@@ -1,0 +1,40 @@
+"""How is a node's port reached?
+
+A node's address is `unix:<path>`, or `tcp:<host>:<port>` where nodes of other machines may join.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+_CONNECT_PAUSE_S = 0.005
+
+
+def connect_node(address: str, timeout_s: float) -> socket.socket:
+    """A socket to a node's port. Raises OSError."""
+    scheme, _, path = address.partition(":")
+    if scheme == "tcp":
+        host, _, port = path.rpartition(":")
+        sock = socket.create_connection((host, int(port)), timeout_s)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame is a message
+        return sock
+    if scheme != "unix":
+        raise OSError(f"not a node's address: {address!r}")
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    give_up_at = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:  # the node is behind with accepting; the kernel never waits
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(_CONNECT_PAUSE_S)
+            else:
+                return sock
+    except OSError:
+        sock.close()
+        raise
