@@ -29,6 +29,7 @@ class Settings:
     idle_segment_s: float = 10.0  # and for how long
     connect_timeout_s: float = 5.0
     start_timeout_s: float = 30.0
+    infeasible_grace_s: float = 10.0  # a request that no node can meet waits so long for one
     node_silence_s: float = 4.0  # a node of which nothing is heard for so long is gone
     head_wait_s: float = 60.0  # a node ends when the head has been away for longer
     warn_waiting_s: float = 10.0  # a feasible request that waits longer is warned about, once

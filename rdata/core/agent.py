@@ -1,6 +1,6 @@
 """What does a node do? Its one agent leases workers, keeps the store, and knows who lives.
 
-    driver, worker ──messages──► agent ──► LeaseScheduler   decides who gets which worker
+    driver, worker ──messages──► agent ──► LeaseService     who gets which worker, here or elsewhere
                                        ──► StoreService     shared memory
                                        ──► HeadService      actors
                                        ──► Relay            other nodes
@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,24 +24,20 @@ from rdata.config import Settings
 from rdata.core import ids
 from rdata.core import messages as m
 from rdata.core.head_service import HeadService
+from rdata.core.lease_service import LeaseService
 from rdata.core.links import NodeIdentity
 from rdata.core.listener import Listener, listen_for_others, listen_here
 from rdata.core.messages import cluster
 from rdata.core.node_view import NodeView
 from rdata.core.processes import Process, ProcessTable
 from rdata.core.relay import Relay
-from rdata.core.scheduling import leases
-from rdata.core.scheduling.leases import Demand, LeaseScheduler
 from rdata.core.session import Session
 from rdata.core.store.accounting import StoreAccount
 from rdata.core.store.service import StoreService
 from rdata.core.wire.auth import ServerHandshake
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
-from rdata.core.worker_pool import WorkerPool, WorkerProcess, WorkerSetup
-
-_TICK_S = 2.0
-_URGENT_TICK_S = 0.05  # while somebody waits for a lease
+from rdata.core.worker_pool import WorkerPool, WorkerProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +68,9 @@ class Agent:
         self._session = session
         self._processes = ProcessTable()
         self._leavers: dict[bytes, tuple[Process, int]] = {}  # jobs that end, with the request
-        self._scheduler = LeaseScheduler(
-            spec.resources,
-            settings.warn_waiting_s,
-            settings.worker_idle_s,
-            ids.new_process_id,
-            self._name_of,
-            _first_lease(self.node_id),
-        )
         idle_bytes = int(spec.store_bytes * settings.idle_segment_fraction)
         account = StoreAccount(spec.store_bytes, idle_bytes, settings.idle_segment_s)
-        self._store = StoreService(account, self.loop, self._send_to, settings.store_wait_s)
+        self._store = StoreService(account, self.loop, self._processes.send, settings.store_wait_s)
         self._pool = WorkerPool(
             self.loop,
             zygote,
@@ -94,6 +81,15 @@ class Agent:
             self._worker_printed,
             self.fail,
         )
+        self._leases = LeaseService(
+            self.loop,
+            self.node_id,
+            spec.resources,
+            settings,
+            self._processes,
+            self._pool,
+            is_cluster=not spec.is_embedded,
+        )
         listening = [listen_here(session.socket_path)]
         self.address = self.local_address = f"unix:{session.socket_path}"
         if not spec.is_embedded:
@@ -103,15 +99,13 @@ class Agent:
             Listener(sock, self.loop, spec.token, self.node_id, self._arrived) for sock in listening
         ]
         self.identity = NodeIdentity(self.node_id, self.address, spec.token)
-        self._view = NodeView(self.identity, session, self._scheduler, self._store, self._pool)
+        scheduler = self._leases.scheduler
+        self._view = NodeView(self.identity, session, scheduler, self._store, self._pool)
         self._relay = Relay(self, self._processes, self.loop)
+        self._leases.attach(self._relay, self._view.state)
         ask_head = self._relay.ask_head if spec.head else None
         self._head = HeadService(self._processes, ask_head, self.end_process)
         self._handlers: dict[type[m.Control], Callable[[Process, Any], None]] = {
-            m.Want: self._on_want,
-            m.ReturnLease: self._on_return_lease,
-            m.Blocked: self._on_blocked,
-            m.Unblocked: self._on_unblocked,
             m.Create: lambda process, request: self._store.create(process.id, request),
             m.Seal: lambda process, message: self._store.seal(process.id, message.object_id),
             m.Abandon: lambda process, message: self._store.abandon(process.id, message.object_id),
@@ -119,16 +113,14 @@ class Agent:
             m.Unpin: self._on_unpin,
             m.Free: self._on_free,
             m.KillProcess: self._on_kill_process,
-            m.StillNeeded: self._on_still_needed,
             m.Describe: self._on_describe,
             m.Leave: self._on_leave,
+            **self._leases.handlers,
             **self._head.handlers,
         }
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
         if spec.is_embedded:
             self._watch_launcher(spec.launcher_pid)
-        self._is_urgent = False
-        self._timer = self.loop.call_later(_TICK_S, self._tick)
 
     def run(self, on_ready: Callable[[str], None]) -> None:
         """Serve until the node's end, and leave nothing behind.
@@ -199,7 +191,7 @@ class Agent:
             # A child that the driver forked may keep the connection open; the pidfd tells.
             self.loop.watch(process.pidfd, lambda: self.process_gone(process, "the driver ended"))
         process.channel.send(m.Registered(self.node_id, self.address))
-        self._act(self._scheduler.job_started(hello.job, time.monotonic()))
+        self._leases.job_started(process)
 
     def _add_process(
         self,
@@ -247,12 +239,11 @@ class Agent:
             return
         if process.is_local:
             self._relay.ended(process, reason)
-        now = time.monotonic()
         self._store.process_gone(process.id)
         self._head.process_gone(process, reason)
-        self._act(self._scheduler.requester_gone(process.id, now))
+        self._leases.requester_gone(process)
         if process.registration is not None:
-            self._act(self._scheduler.job_ended(process.job, now))
+            self._leases.job_ended(process.job)
         for other in self._processes.of_node(b""):
             other.channel.send(m.ProcessDied(process.id, reason))
         if process.id in self._leavers:
@@ -262,15 +253,6 @@ class Agent:
             self.loop.stop()
 
     # ------------------------------------------------------------ workers
-
-    def _start_worker(self, worker_id: bytes, job: bytes) -> None:
-        driver = self._processes.driver(job)
-        if driver is None or driver.registration is None:
-            self._act(self._scheduler.worker_gone(worker_id, time.monotonic()))
-            return
-        said = driver.registration
-        setup = WorkerSetup(said.import_path, said.directory, said.environment)
-        self._pool.start(worker_id, job, setup)
 
     def _worker_started(self, worker: WorkerProcess) -> None:
         driver = self._processes.driver(worker.job)
@@ -288,7 +270,7 @@ class Agent:
                 driver.registration.namespace,
             )
         )
-        self._act(self._scheduler.worker_ready(worker.id, worker.job, time.monotonic()))
+        self._leases.worker_ready(worker.id, worker.job)
 
     def _worker_exited(self, worker: WorkerProcess, reason: str) -> None:
         process = self._processes.get(worker.id)
@@ -297,8 +279,7 @@ class Agent:
         else:
             assert isinstance(process.channel, Connection)
             process.channel.drain_and_close(reason)
-        now = time.monotonic()
-        self._act(self._scheduler.worker_gone(worker.id, now))
+        self._leases.worker_gone(worker.id)
         if process is not None:
             self.process_gone(process, reason)
         self._finish_leaving(worker.job)
@@ -306,90 +287,19 @@ class Agent:
     def _worker_printed(self, worker: WorkerProcess, is_stderr: bool, lines: list[str]) -> None:
         driver = self._processes.driver(worker.job)
         if driver is not None and driver.registration and driver.registration.wants_logs:
-            name = self._class_at(worker.id) or "worker"
-            driver.channel.send(m.LogLines(name, worker.pid, is_stderr, lines))
-
-    def _class_at(self, worker: bytes) -> str:
-        process = self._processes.get(worker)
-        return "" if process is None else process.actor_class
+            process = self._processes.get(worker.id)
+            name = process.actor_class if process is not None else ""
+            driver.channel.send(m.LogLines(name or "worker", worker.pid, is_stderr, lines))
 
     def process_arrived(self, process: Process) -> None:
         """See Neighbours."""
         self._processes.add(process)
         if process.registration is not None:
-            self._act(self._scheduler.job_started(process.job, time.monotonic(), num_workers=0))
-
-    # ------------------------------------------------------------ messages: leases
-
-    def _on_want(self, process: Process, want: m.Want) -> None:
-        demand = Demand(want.key, want.resources, want.count, want.depth, want.held, want.dedicated)
-        self._act(self._scheduler.demand(process.id, process.job, demand, time.monotonic()))
+            self._leases.job_started(process)
 
     def granted(self, node: bytes, process: Process, grant: m.Granted) -> None:
         """See Neighbours."""
-
-    def _on_return_lease(self, process: Process, message: m.ReturnLease) -> None:
-        self._act(self._scheduler.lease_returned(message.lease, time.monotonic()))
-
-    def _on_blocked(self, process: Process, message: m.Blocked) -> None:
-        self._act(self._scheduler.blocked(process.id, time.monotonic()))
-
-    def _on_unblocked(self, process: Process, message: m.Unblocked) -> None:
-        self._act(self._scheduler.unblocked(process.id, time.monotonic()))
-
-    def _on_still_needed(self, process: Process, message: m.StillNeeded) -> None:
-        self._act(self._scheduler.worker_ready(process.id, process.job, time.monotonic()))
-
-    def _tick(self) -> None:
-        self._act(self._scheduler.tick(time.monotonic()))
-        is_urgent = self._scheduler.needs_ticks()
-        self._timer = self.loop.call_later(_URGENT_TICK_S if is_urgent else _TICK_S, self._tick)
-        self._is_urgent = is_urgent
-
-    def _act(self, commands: list[leases.Command]) -> None:
-        """Carry out what the scheduler has decided."""
-        if not self._is_urgent and self._scheduler.needs_ticks():
-            self._timer.cancel()
-            self._is_urgent = True
-            self._timer = self.loop.call_later(_URGENT_TICK_S, self._tick)
-        if commands:
-            self._relay.announce()
-        for command in commands:
-            match command:
-                case leases.StartWorker(worker, job):
-                    self._start_worker(worker, job)
-                case leases.Grant(requester, key, lease, worker, resources):
-                    leased = self._processes.get(worker)
-                    assert leased is not None
-                    granted = m.Granted(key, lease, worker, leased.address, dict(resources))
-                    self._send_to(requester, granted)
-                case leases.Reclaim(requester, lease, only_if_idle):
-                    self._send_to(requester, m.Reclaim(lease, only_if_idle))
-                case leases.Infeasible(requester, key, message):
-                    self._send_to(requester, m.Unschedulable(key, message))
-                case leases.KillWorker(worker, leases.KillReason.IDLE):
-                    self._send_to(worker, m.MayEnd())
-                case leases.KillWorker(worker, reason):
-                    self._pool.kill(worker, f"the worker was ended: {reason}")
-                case leases.WarnWaiting(requester, _, message):
-                    self._send_to(requester, m.Warn(message))
-
-    def _name_of(self, process: bytes) -> str:
-        worker = self._pool.workers.get(process)
-        if worker is not None:
-            return f"{self._class_at(process) or 'worker'} (pid {worker.pid})"
-        driver = self._processes.driver(process)
-        if driver is not None and driver.registration is not None:
-            return f"the driver (pid {driver.registration.pid})"
-        return f"process {process.hex()}"
-
-    def _send_to(self, process: bytes, message: m.Message, fds: list[int] | None = None) -> None:
-        target = self._processes.get(process)
-        if target is not None:
-            target.channel.send(message, fds or [])
-            return
-        for fd in fds or []:
-            os.close(fd)
+        self._leases.granted(node, process, grant)
 
     # ------------------------------------------------------------ messages: store, actors, state
 
@@ -430,10 +340,12 @@ class Agent:
     def node_changed(self, node: bytes, state: cluster.NodeState) -> None:
         """See Neighbours."""
         self._view.changed(node, state)
+        self._leases.node_changed(node, state)
 
     def node_gone(self, node: bytes) -> None:
         """See Neighbours."""
         self._view.gone(node)
+        self._leases.node_gone(node)
 
     def _on_describe(self, process: Process, request: m.Describe) -> None:
         process.channel.send(self._view.describe(request.request))
@@ -445,7 +357,7 @@ class Agent:
         if process.is_local:
             self._leavers[process.job] = (process, request.request)
             self._relay.ask_all(process, request)
-        self._act(self._scheduler.job_ended(process.job, time.monotonic()))
+        self._leases.job_ended(process.job)
         for worker in list(self._pool.workers.values()):
             if worker.job == process.job:
                 self._pool.kill(worker.id, "its job has ended")

@@ -80,8 +80,6 @@ class HeadService:
         for command in commands:
             match command:
                 case head.Tell(process_id, message):
-                    process = self._processes.get(process_id)
-                    if process is not None:
-                        process.channel.send(message)
+                    self._processes.send(process_id, message)
                 case head.EndProcess(process_id, reason):
                     self._end_process(process_id, reason)

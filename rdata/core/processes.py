@@ -75,6 +75,15 @@ class ProcessTable:
         """The process of that id, if it lives."""
         return self._processes.get(process_id)
 
+    def send(self, process_id: bytes, message: msgspec.Struct, fds: Sequence[int] = ()) -> None:
+        """Tell the process; nothing if it is gone."""
+        process = self._processes.get(process_id)
+        if process is not None:
+            process.channel.send(message, fds)
+            return
+        for fd in fds:
+            os.close(fd)
+
     def at(self, channel: Channel) -> Process | None:
         """The process at the other end."""
         return self._by_channel.get(channel)

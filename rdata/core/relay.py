@@ -19,9 +19,7 @@ from rdata.core import messages as m
 from rdata.core.links import Links, NodeIdentity
 from rdata.core.messages import cluster
 from rdata.core.processes import Process, ProcessTable
-from rdata.core.wire.loop import Loop, Timer
-
-_ANNOUNCE_AFTER_S = 0.02  # so long a node's state may be older than what others know of it
+from rdata.core.wire.loop import Loop
 
 
 @dataclass(slots=True, eq=False)
@@ -95,17 +93,14 @@ class Relay:
     def __init__(self, agent: Neighbours, processes: ProcessTable, loop: Loop) -> None:
         self._agent = agent
         self._processes = processes
-        self._loop = loop
         self.links = Links(loop, agent.identity, agent.settings, self)
         self._for_head: list[cluster.FromProcess] = []  # while it is away
-        self._announcing: Timer | None = None
 
     # ------------------------------------------------------------ what this node sends
 
-    def announce(self) -> None:
-        """This node's state has changed: let the others know soon."""
-        if self._announcing is None and self.links.nodes:
-            self._announcing = self._loop.call_later(_ANNOUNCE_AFTER_S, self._announce)
+    def announce(self, state: cluster.NodeState) -> None:
+        """Tell what this node has now."""
+        self.links.tell_all(state)
 
     def started(self, process: Process) -> None:
         """Tell of a new process of this node."""
@@ -189,12 +184,6 @@ class Relay:
     def abandoned(self, reason: str) -> None:
         """See LinkEvents."""
         self._agent.fail(reason)
-
-    # ------------------------------------------------------------ inside
-
-    def _announce(self) -> None:
-        self._announcing = None
-        self.links.tell_all(self._agent.state())
 
 
 def _said(process: Process, message: m.Control) -> cluster.FromProcess:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 
-from rdata.core.scheduling.resources import Units
+from rdata.core.scheduling.resources import Units, to_units
 
 Order = tuple[int, int, int]
 """Less is sooner. No two demands have the same."""
@@ -67,6 +67,17 @@ class Waiting:
 
 Queue = list[tuple[Order, Waiting]]
 """Demands of one job and one shape, soonest first."""
+
+
+def needs_and_holds(demand: Demand) -> tuple[Units, Units]:
+    """What must be free for a lease, and what it then holds. What is held must be free, too."""
+    needs = to_units(demand.resources)
+    if demand.held is None:
+        return needs, needs
+    holds = to_units(demand.held)
+    for name, count in holds.items():
+        needs[name] = max(count, needs.get(name, 0))
+    return needs, holds
 
 
 class DemandQueue:

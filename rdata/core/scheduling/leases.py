@@ -26,7 +26,7 @@ from rdata.core.scheduling.commands import (
     StartWorker,
     WarnWaiting,
 )
-from rdata.core.scheduling.demands import Demand, DemandQueue, Waiting
+from rdata.core.scheduling.demands import Demand, DemandQueue, Waiting, needs_and_holds
 from rdata.core.scheduling.ledger import Lease, Ledger
 from rdata.core.scheduling.plan import Planner
 from rdata.core.scheduling.reclaim import Reclaimer
@@ -161,7 +161,7 @@ class LeaseScheduler:
             return []
         error = ""
         try:
-            needs, holds = _units(demand)
+            needs, holds = needs_and_holds(demand)
             if not fits(needs, self._ledger.total):
                 error = self._why_infeasible(needs)
         except OptionError as refusal:
@@ -359,14 +359,3 @@ class LeaseScheduler:
             f"Of {describe(total)}, {describe(free)} is free; the rest is held by {holders}. It "
             "is served when they let go: kill actors that are not needed, or ask for less"
         )
-
-
-def _units(demand: Demand) -> tuple[Units, Units]:
-    """What must be free for a lease, and what it then holds. What is held must be free, too."""
-    needs = to_units(demand.resources)
-    if demand.held is None:
-        return needs, needs
-    holds = to_units(demand.held)
-    for name, count in holds.items():
-        needs[name] = max(count, needs.get(name, 0))
-    return needs, holds
