@@ -3,7 +3,8 @@
     RdataError
     ├── NotInitializedError            a call that needs a runtime where none can be started
     ├── OptionError          ValueError   an argument or option that cannot be meant
-    ├── NodeStartError                 rdata.init could not start or reach a node
+    ├── NodeStartError                 a node could not be started, or refused
+    │   └── NodeNotFoundError  ConnectionError   none runs at the address
     ├── NodeDiedError                  the node's processes ended while work was under way
     ├── GetTimeoutError      TimeoutError
     ├── SerializationError   TypeError    a value that cannot travel between processes
@@ -46,6 +47,10 @@ class OptionError(RdataError, ValueError):
 
 class NodeStartError(RdataError):
     """A node could not be started, or the one asked for could not be reached."""
+
+
+class NodeNotFoundError(NodeStartError, ConnectionError):
+    """No node runs at the address that was given."""
 
 
 class NodeDiedError(RdataError):

@@ -31,6 +31,7 @@ import psutil
 import pytest
 
 RUN_VARIABLE = "RDATA_TEST_RUN"  # ids of the runs a process belongs to: pytest may run in a test
+FOREIGN_VARIABLES = ("RDATA_ADDRESS", "RDATA_TEMP_DIR", "RDATA_TOKEN")  # lead to other nodes
 POLL_S = 0.02
 
 # Each of these stays for the life of a process once something has started it.
@@ -157,8 +158,10 @@ class Run:
             # pytest's own folder (tmp_path) outlives the run, so that people can look into it.
             "PYTEST_DEBUG_TEMPROOT": os.environ.get("PYTEST_DEBUG_TEMPROOT", lasting_folder),
         }
-        replaced = {name: os.environ.get(name) for name in changed}
+        replaced = {name: os.environ.get(name) for name in (*changed, *FOREIGN_VARIABLES)}
         os.environ.update(changed)
+        for name in FOREIGN_VARIABLES:
+            os.environ.pop(name, None)
         tempfile.tempdir = None  # the module keeps what it found first
         return cls(run_id, temp_folder, deadline_s, replaced)
 
@@ -166,7 +169,7 @@ class Run:
         """Undo `start`."""
         for name, value in self.replaced.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
         tempfile.tempdir = None

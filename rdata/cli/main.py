@@ -1,43 +1,60 @@
-"""What does the `rdata` command do? So far it tells which version it is, and of what.
-
-Nodes start by themselves (`rdata.init`); commands that start and join them will live here.
-"""
+"""Which command does the user mean? Each is a module of its own, loaded when it is called."""
 
 from __future__ import annotations
 
 import argparse
-import platform
+import importlib
+import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
 
-import rdata
+from rdata.errors import RdataError
+
+_COMMANDS = {
+    "start": "start a node on this machine: a cluster's first, or one that joins",
+    "status": "show the nodes of the cluster, and what of their resources is in use",
+    "stop": "end all nodes of this user on this machine",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command with `arguments` (default: those of this process)."""
+    """Run the command with `arguments` (default: those of this process).
+
+    Ends the process with code 1, and one line on stderr, if the command fails; with 2 if it
+    cannot be understood.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = given.pop(0) if given and given[0] in _COMMANDS else ""
+    if not name:
+        _parse_own_options(given)  # which ends the process, but for one option
+        name = "versions"
+        given = []
+    try:
+        importlib.import_module(f"rdata.cli.{name}").run(given)
+    except RdataError as error:
+        print(f"rdata {name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as the shell has it for SIGINT
+
+
+def _parse_own_options(given: Sequence[str]) -> None:
+    commands = "\n".join(f"  {name:8}{what}" for name, what in _COMMANDS.items())
     parser = argparse.ArgumentParser(
-        prog="rdata", description="Tasks, actors, shared-memory objects and datasets."
+        prog="rdata",
+        usage="rdata COMMAND [options]",
+        description="Tasks, actors, shared-memory objects and datasets.",
+        epilog=f"commands (rdata COMMAND --help tells more):\n{commands}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--version",
         action="store_true",
         help="print the versions of rdata, Python and what rdata depends on",
     )
-    chosen = parser.parse_args(arguments)
-    if not chosen.version:
+    parser.add_argument("command", nargs="?", choices=[*_COMMANDS], help=argparse.SUPPRESS)
+    if not parser.parse_args(given).version:
         parser.error("nothing to do: see rdata --help")
-    print(f"rdata {rdata.__version__}, Python {platform.python_version()}")
-    for name in _dependencies():
-        print(f"  {name} {version(name)}")
-
-
-def _dependencies() -> list[str]:
-    try:
-        lines = requires("rdata") or []
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return []
-    names = [line.partition(";") for line in lines]
-    return sorted(name.split(">")[0].split("=")[0].strip() for name, _, extra in names if not extra)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 from rdata.config import Settings
 from rdata.core import ids
 from rdata.core import messages as m
+from rdata.core.addresses import joined_address
 from rdata.core.head_service import HeadService
 from rdata.core.lease_service import LeaseService
 from rdata.core.links import NodeIdentity
@@ -34,6 +35,7 @@ from rdata.core.relay import Relay
 from rdata.core.session import Session
 from rdata.core.store.accounting import StoreAccount
 from rdata.core.store.service import StoreService
+from rdata.core.visitors import Visitors
 from rdata.core.wire.auth import ServerHandshake
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
@@ -94,19 +96,21 @@ class Agent:
         self.address = self.local_address = f"unix:{session.socket_path}"
         if not spec.is_embedded:
             listening.append(listen_for_others(spec.host, spec.port))
-            self.address = f"tcp:{spec.host}:{listening[-1].getsockname()[1]}"
+            # As a number, which is the same everywhere, and none but this machine's own.
+            self.address = f"tcp:{joined_address(*listening[-1].getsockname()[:2])}"
         self._listeners = [
             Listener(sock, self.loop, spec.token, self.node_id, self._arrived) for sock in listening
         ]
-        self.identity = NodeIdentity(self.node_id, self.address, spec.token)
+        self.identity = NodeIdentity(self.node_id, self.address, spec.token, not spec.head)
         scheduler = self._leases.scheduler
         self._view = NodeView(self.identity, session, scheduler, self._store, self._pool)
+        self._visitors = Visitors(self.loop, self._view.describe, self.loop.stop)
         self._relay = Relay(self, self._processes, self.loop)
         self._leases.attach(self._relay, self._view.state)
         ask_head = self._relay.ask_head if spec.head else None
         self._head = HeadService(self._processes, ask_head, self.end_process)
         self._handlers: dict[type[m.Control], Callable[[Process, Any], None]] = {
-            m.Create: lambda process, request: self._store.create(process.id, request),
+            m.Create: self._on_create,
             m.Seal: lambda process, message: self._store.seal(process.id, message.object_id),
             m.Abandon: lambda process, message: self._store.abandon(process.id, message.object_id),
             m.Open: lambda process, request: self._store.open(process.id, request),
@@ -142,6 +146,7 @@ class Agent:
         finally:
             for listener in self._listeners:
                 listener.close()
+            self._visitors.close()
             self._relay.links.close()
             self._pool.close()
             self._store.close()
@@ -165,6 +170,8 @@ class Agent:
                 self._register_driver(sock, handshake.peer_id, first)
             case m.Attach():
                 self._attach(sock, handshake, first)
+            case m.Visit():
+                self._visitors.arrived(sock)
             case m.Link():
                 self._relay.links.accept(sock, handshake.peer_id, first)
             case _:
@@ -219,6 +226,8 @@ class Agent:
         """A process, of this node or (see Neighbours) of another, asks for something."""
         if isinstance(message, m.ActorPlaced) and process.is_local:
             process.actor_class = message.class_name
+            if message.is_detached:
+                self._detach(process)
         handler = self._handlers.get(type(message))
         if handler is None:
             process.channel.close(f"unexpected message {type(message).__name__}")
@@ -242,7 +251,7 @@ class Agent:
         self._store.process_gone(process.id)
         self._head.process_gone(process, reason)
         self._leases.requester_gone(process)
-        if process.registration is not None:
+        if process.job == process.id:
             self._leases.job_ended(process.job)
         for other in self._processes.of_node(b""):
             other.channel.send(m.ProcessDied(process.id, reason))
@@ -255,8 +264,8 @@ class Agent:
     # ------------------------------------------------------------ workers
 
     def _worker_started(self, worker: WorkerProcess) -> None:
-        driver = self._processes.driver(worker.job)
-        if driver is None or driver.registration is None:
+        said = self._processes.registration(worker.job)
+        if said is None:
             self._pool.kill(worker.id, "its job has ended")
             return
         process = self._add_process(worker.control, worker.id, worker.job)
@@ -267,7 +276,7 @@ class Agent:
                 self.address,
                 self.local_address,
                 self._spec.token,
-                driver.registration.namespace,
+                said.namespace,
             )
         )
         self._leases.worker_ready(worker.id, worker.job)
@@ -293,9 +302,24 @@ class Agent:
 
     def process_arrived(self, process: Process) -> None:
         """See Neighbours."""
+        known = self._processes.get(process.id)
+        if known is not None and process.registration is not None:
+            self._processes.detach(known, process.registration)
+            self._leases.detached(known)
+            return
         self._processes.add(process)
         if process.registration is not None:
             self._leases.job_started(process)
+
+    def _detach(self, actor: Process) -> None:
+        """Let an actor of this node outlive the job that created it."""
+        registration = self._processes.registration(actor.job)
+        worker = self._pool.workers.get(actor.id)
+        if registration is not None and worker is not None:  # else it ends with its job
+            self._processes.detach(actor, registration)
+            worker.job = actor.id
+            self._leases.detached(actor)
+            self._relay.started(actor)
 
     def granted(self, node: bytes, process: Process, grant: m.Granted) -> None:
         """See Neighbours."""
@@ -312,6 +336,13 @@ class Agent:
     def free_copies(self, objects: list[bytes]) -> None:
         """See Neighbours."""
         self._store.free(objects)
+
+    def _on_create(self, process: Process, request: m.Create) -> None:
+        owner = ids.owner_of(request.object_id)
+        if self._processes.get(owner) is None and self._processes.death(owner):
+            self._store.refuse(process.id, request)  # a late result, which nobody would free
+        else:
+            self._store.create(process.id, request)
 
     def _on_unpin(self, process: Process, message: m.Unpin) -> None:
         self._store.unpin(process.id, message.objects, message.tainted)
@@ -377,11 +408,6 @@ class Agent:
         for process in self._processes.of_node(b""):
             process.channel.send(m.Warn(f"the node ends: {reason}"))
         self.loop.stop()
-
-
-def _first_lease(node_id: bytes) -> int:
-    """Leases of all nodes have numbers of their own: the upper half names the node."""
-    return (int.from_bytes(node_id[:4], "big") >> 1) << 32 | 1
 
 
 def _peer_pid(sock: socket.socket) -> int:

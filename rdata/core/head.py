@@ -134,7 +134,9 @@ class Head:
         if actor is not None and actor in self._actors:
             commands += self._ended(actor, self._actors[actor].kill_reason or reason)
         for actor, entry in list(self._actors.items()):
-            if entry.request.owner == process and not entry.request.is_detached:
+            # A detached one needs its creator until it is placed.
+            is_on_its_own = entry.request.is_detached and entry.worker
+            if entry.request.owner == process and not is_on_its_own:
                 commands += self.kill(actor, f"the process that created it has ended ({reason})")
         return commands
 

@@ -1,7 +1,8 @@
-"""How does a driver start a node of its own?"""
+"""How is a node started: a driver's own, or one that stays and that programs join?"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,14 +11,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import rdata
 from rdata.config import Settings
+from rdata.core.session import default_temp_dir
 from rdata.errors import NodeStartError
 
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from rdata.core import node; node.main()"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What a node is started with; None: what the machine has, less what limits leave of it.
+
+    An embedded node ends with this process. Another listens on `host` and `port` (0: a free one),
+    and joins the cluster whose head is at `head` (HOST:PORT), or (empty) is a head itself.
+    """
+
+    num_cpus: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    object_store_memory: int | None = None
+    temp_dir: str = field(default_factory=default_temp_dir)
+    token: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
+    is_embedded: bool = True
+    host: str = ""
+    port: int = 0
+    head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +49,7 @@ class LaunchedNode:
     address: str
     node_id: str
     session_dir: str
-    token: bytes
+    token: bytes = field(repr=False)
 
     def wait_for_end(self, timeout_s: float) -> None:
         """Reap the node, which is ending; kill it if it does not."""
@@ -39,25 +60,16 @@ class LaunchedNode:
             self.process.wait()
 
 
-def launch_node(
-    num_cpus: float | None,
-    resources: Mapping[str, float],
-    object_store_memory: int | None,
-    settings: Settings,
-) -> LaunchedNode:
-    """Start an embedded node, in a process session of its own, so that Ctrl-C passes it by."""
-    token = os.urandom(32)
+def launch_node(options: NodeOptions, settings: Settings) -> LaunchedNode:
+    """Start a node, in a process session of its own, so that Ctrl-C passes it by.
+
+    Returns when it serves. Raises NodeStartError.
+    """
     spec = {
-        "token": token.hex(),  # by pipe: a command line or an environment can be read by others
-        "temp_dir": os.environ.get("TMPDIR"),
-        "num_cpus": num_cpus,
-        "resources": dict(resources),
-        "object_store_memory": object_store_memory,
-        "is_embedded": True,
+        **dataclasses.asdict(options),
+        "token": options.token.hex(),  # by pipe: a command line or an environment may be read
+        "temp_dir": os.path.abspath(options.temp_dir),
         "launcher_pid": os.getpid(),
-        "host": "127.0.0.1",
-        "port": 0,
-        "head": "",
         "settings": dataclasses.asdict(settings),
     }
     root = str(Path(rdata.__file__).parent.parent)
@@ -66,20 +78,25 @@ def launch_node(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name != "RDATA_TOKEN"},
     )
     assert process.stdin is not None
     assert process.stdout is not None
     with process.stdout:
         try:
-            with process.stdin:
+            with contextlib.suppress(BrokenPipeError), process.stdin:  # its answer says how
                 process.stdin.write(json.dumps(spec).encode())
-        except BrokenPipeError:  # it has failed; its answer says how
-            pass
-        answer = _read_line(process, settings.start_timeout_s)
+            answer = _read_line(process, settings.start_timeout_s)
+        except BaseException:  # an interrupt, for instance: nobody would know of the node
+            process.kill()
+            process.wait()
+            raise
     if "error" in answer:
         process.wait()
         raise NodeStartError(answer["error"])
-    return LaunchedNode(process, answer["address"], answer["node_id"], answer["session_dir"], token)
+    return LaunchedNode(
+        process, answer["address"], answer["node_id"], answer["session_dir"], options.token
+    )
 
 
 def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, str]:
@@ -89,8 +106,6 @@ def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, 
     data = b""
     while not data.endswith(b"\n"):
         if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            process.kill()
-            process.wait()
             raise NodeStartError(f"the node did not start within {timeout_s:g} s")
         received = os.read(fd, 65536)
         if not received:

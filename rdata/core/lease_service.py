@@ -86,6 +86,13 @@ class LeaseService:
         num_workers = None if driver.is_local else 0
         self._act(self.scheduler.job_started(driver.job, time.monotonic(), num_workers))
 
+    def detached(self, actor: Process) -> None:
+        """A detached actor, of this node or another, is a job of its own from now on."""
+        if actor.is_local:
+            self.scheduler.detached(actor.id)
+        else:
+            self._act(self.scheduler.job_started(actor.id, time.monotonic(), 0))
+
     def job_ended(self, job: bytes) -> None:
         """A driver leaves, or has ended."""
         now = time.monotonic()
@@ -244,11 +251,10 @@ class LeaseService:
             self._processes.send(command.requester, m.Warn(command.message))
 
     def _start_worker(self, worker_id: bytes, job: bytes) -> None:
-        driver = self._processes.driver(job)
-        if driver is None or driver.registration is None:
+        said = self._processes.registration(job)
+        if said is None:
             self.worker_gone(worker_id)
             return
-        said = driver.registration
         setup = WorkerSetup(said.import_path, said.directory, said.environment)
         self._pool.start(worker_id, job, setup)
 

@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from rdata.core.addresses import joined_address
 from rdata.core.machine import default_num_cpus
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
-from rdata.core.options import amount, resource_amounts
+from rdata.core.options import amount, check_store_bytes, resource_amounts
 from rdata.core.runtime import Runtime, current, install
 from rdata.core.runtime.inline import InlineRuntime
 from rdata.errors import ObjectLostError, OptionError
+
+_ADDRESS_VARIABLE = "RDATA_ADDRESS"
 
 _changing = threading.RLock()  # held while a runtime starts or ends
 _pid_at_exit: int | None = None  # of the process that has the exit handler
@@ -35,10 +38,14 @@ class RdataContext(Mapping[str, Any]):
         """The keys and values as a dict; asks the node the first time."""
         if self._info is None:
             node_id = self._runtime.context().node_id
-            node = next(each for each in self._runtime.nodes() if each["NodeID"] == node_id)
+            nodes = self._runtime.nodes()
+            node = next(each for each in nodes if each["NodeID"] == node_id)
+            # That of the head serves on every machine of the cluster, once a node runs there.
+            head = next((each for each in nodes if each["IsHead"]), node)
+            host, port = head["NodeManagerAddress"], head["NodeManagerPort"]
             self._info = {
                 "node_id": node_id,
-                "address": node["NodeManagerAddress"],
+                "address": joined_address(host, port) if port else host,
                 "session_dir": node["SessionDir"],
             }
         return self._info
@@ -83,19 +90,24 @@ def init(
     ignore_reinit_error: bool = False,
     local_mode: bool = False,
 ) -> RdataContext:
-    """Start a node.
+    """Start a node, or (`address`) join one of this machine.
 
-    Joining one that runs, with `address`, is not there yet and raises NodeStartError.
+    A node that is started ends with this process. `num_cpus` is what tasks and actors may use
+    together (default: what this process may use, by its affinity and control groups), `resources`
+    are amounts of custom resources by name, and `object_store_memory` is the store's quota in
+    bytes. Actors' names are unique in a `namespace`. With `log_to_driver`, what tasks print is
+    shown here.
 
-    The node ends with this process. `num_cpus` is what tasks and actors may use together (default:
-    what this process may use, by its affinity and control groups), `resources` are amounts of
-    custom resources by name, and `object_store_memory` is the store's quota in bytes. Actors'
-    names are unique in a `namespace`. With `log_to_driver`, what tasks print is shown here.
+    `address` is the HOST:PORT of a cluster of which a node runs on this machine (`rdata start`
+    starts one), "auto" for the cluster of the node that runs here, or "local" for a node of this
+    program's own. None takes what RDATA_ADDRESS in the environment says, or else "local". A node
+    that was joined goes on after this process, with the detached actors.
 
     With `local_mode`, tasks and actors run in the calling thread, for debugging.
 
     Raises RuntimeError if this program has a runtime already, unless `ignore_reinit_error`;
-    NodeStartError if the node does not start.
+    NodeStartError if the node does not start, and NodeNotFoundError, which is one and a
+    ConnectionError, if none runs at `address`.
 
     >>> import rdata
     >>> with rdata.init(local_mode=True, num_cpus=2):
@@ -113,15 +125,16 @@ def init(
             )
         amounts = resource_amounts("resources", resources)
         cpus = None if num_cpus is None else amount("num_cpus", num_cpus)
-        _check_store(object_store_memory)
-        address = None if address == "local" else address
-        if address is not None and (cpus is not None or amounts or object_store_memory):
+        check_store_bytes("object_store_memory", object_store_memory)
+        joined = _address_to_join(address, local_mode)
+        if joined and (cpus is not None or amounts or object_store_memory):
             raise OptionError(
-                f"address={address!r} names a node that runs already: num_cpus, resources and "
+                f"address={joined!r} names a node that runs already: num_cpus, resources and "
                 "object_store_memory are given where it is started"
+                + ("" if address else f" (the address is from {_ADDRESS_VARIABLE})")
             )
-        if address is not None and local_mode:
-            raise OptionError(f"address={address!r}: with local_mode=True there is no other node")
+        if joined and local_mode:
+            raise OptionError(f"address={joined!r}: with local_mode=True there is no other node")
         if local_mode:
             cpus = default_num_cpus() if cpus is None else cpus
             runtime: Runtime = InlineRuntime(cpus, amounts, namespace)
@@ -129,9 +142,10 @@ def init(
             # Here and not above: local mode needs nothing of what starts and reaches processes.
             from rdata.core.runtime import driver
 
-            runtime = driver.start(
-                address, cpus, amounts, object_store_memory, namespace, log_to_driver
-            )
+            if joined:
+                runtime = driver.join(joined, namespace, log_to_driver)
+            else:
+                runtime = driver.start(cpus, amounts, object_store_memory, namespace, log_to_driver)
         install(runtime)
         _shut_down_at_exit()
         return RdataContext(runtime)
@@ -174,13 +188,14 @@ def runtime_of(ref: ObjectRef | ObjectRefGenerator) -> Runtime:
     return runtime
 
 
-def _check_store(object_store_memory: Any) -> None:
-    if object_store_memory is None:
-        return
-    if isinstance(object_store_memory, bool) or not isinstance(object_store_memory, int):
-        raise OptionError(f"object_store_memory={object_store_memory!r}: give a number of bytes")
-    if object_store_memory <= 0:
-        raise OptionError(f"object_store_memory={object_store_memory}: give more than 0 bytes")
+def _address_to_join(address: str | None, local_mode: bool) -> str:
+    """The address of the node to join; empty: none, this program gets its own."""
+    if address is not None and not isinstance(address, str):
+        raise OptionError(f"address={address!r}: give 'auto', 'local' or HOST:PORT")
+    chosen = address
+    if chosen is None and not local_mode:
+        chosen = os.environ.get(_ADDRESS_VARIABLE)
+    return "" if chosen is None or chosen == "local" else chosen
 
 
 def _shut_down_at_exit() -> None:

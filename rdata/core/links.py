@@ -58,6 +58,7 @@ class NodeIdentity:
     id: bytes
     address: str
     token: bytes
+    is_head: bool
 
 
 @dataclass(slots=True, eq=False)

@@ -43,13 +43,35 @@ def listen_here(path: Path) -> socket.socket:
 
 
 def listen_for_others(host: str, port: int) -> socket.socket:
-    """The socket for other nodes. Raises NodeStartError."""
+    """The socket for other nodes, at one address of this machine. Raises NodeStartError."""
     try:
-        return socket.create_server((host, port), backlog=_BACKLOG)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        why = error.strerror or str(error)
-        hint = "; choose another port" if error.errno == errno.EADDRINUSE else ""
-        raise NodeStartError(f"cannot listen on {host}:{port}: {why}{hint}") from error
+        raise NodeStartError(f"the address {host!r} is unknown here: {error.strerror}") from error
+    family, kind, protocol, _, place = found[0]
+    if place[0] in ("0.0.0.0", "::"):
+        raise NodeStartError(
+            f"{host} stands for all addresses of this machine: give the one at which the other "
+            "nodes reach it"
+        )
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the last one may linger
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones inherit it
+        sock.bind(place)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise NodeStartError(_why_not_there(host, port, error)) from error
+    return sock
+
+
+def _why_not_there(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: give another one, or 0 for one that is free"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine"
+    return f"cannot listen at port {port} on {host}: {error.strerror}"
 
 
 class Listener:

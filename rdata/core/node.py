@@ -11,13 +11,15 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rdata.config import Settings
 from rdata.core import worker
 from rdata.core.agent import Agent, NodeSpec
 from rdata.core.machine import default_num_cpus, default_store_bytes
+from rdata.core.node_files import NodeRecord, publish, this_version, unpublish
 from rdata.core.session import Session, create_session
 from rdata.core.zygote import Zygote
 from rdata.errors import RdataError
@@ -29,31 +31,26 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor a segment or worker
     answer = os.fdopen(os.dup(1), "w")
-    try:
-        session = create_session(said["temp_dir"])
-        zygote_socket, zygote_pid = _fork_zygote(session)
-        _redirect_output(session)
-        agent = Agent(_spec(said), session, zygote_socket, zygote_pid)
-    except RdataError as error:
-        print(json.dumps({"error": str(error)}), file=answer, flush=True)
-        sys.exit(1)
+    failure = ""
 
     def on_ready(reason: str) -> None:
-        ready = {
-            "address": agent.address,
-            "local_address": agent.local_address,
-            "node_id": agent.node_id.hex(),
-            "session_dir": str(session.folder),
-        }
-        with answer:
-            print(json.dumps({"error": reason} if reason else ready), file=answer)
+        nonlocal failure
+        failure = reason
+        if not reason:
+            _announce(agent, spec, session, answer)
 
     try:
-        agent.run(on_ready)
-    finally:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(zygote_pid, 0)
-        session.remove()
+        session = create_session(said["temp_dir"])
+        with _zygote_of(session) as (zygote_socket, zygote_pid):
+            _redirect_output(session)
+            spec = _spec(said)
+            agent = Agent(spec, session, zygote_socket, zygote_pid)
+            agent.run(on_ready)
+    except RdataError as error:
+        failure = str(error)
+    if failure:  # said when nothing of the node is left
+        print(json.dumps({"error": failure}), file=answer, flush=True)
+        sys.exit(1)
 
 
 def zygote() -> None:
@@ -79,6 +76,40 @@ def _spec(said: dict[str, Any]) -> NodeSpec:
         said["launcher_pid"],
         settings,
     )
+
+
+def _announce(agent: Agent, spec: NodeSpec, session: Session, answer: IO[str]) -> None:
+    """Tell who launched the node, and who may look for one, that it serves."""
+    if not spec.is_embedded:
+        os.chdir("/")  # it stays, and where it was started may have to go
+        address = agent.address.removeprefix("tcp:")
+        head = spec.head or address
+        record = NodeRecord(
+            os.getpid(), agent.node_id.hex(), address, head, not spec.head, this_version()
+        )
+        publish(session, record, spec.token)
+    ready = {
+        "address": agent.address,
+        "local_address": agent.local_address,
+        "node_id": agent.node_id.hex(),
+        "session_dir": str(session.folder),
+    }
+    with answer:
+        print(json.dumps(ready), file=answer)
+
+
+@contextlib.contextmanager
+def _zygote_of(session: Session) -> Iterator[tuple[socket.socket, int]]:
+    """A bare zygote, and at the end of the node the end of all that it has."""
+    agents_end, pid = _fork_zygote(session)
+    try:
+        yield agents_end, pid
+    finally:
+        unpublish(session)
+        agents_end.close()  # which tells it
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        session.remove()
 
 
 def _fork_zygote(session: Session) -> tuple[socket.socket, int]:

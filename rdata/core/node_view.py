@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from rdata.core import messages as m
+from rdata.core.addresses import DEFAULT_HOST, split_address
 from rdata.core.links import NodeIdentity
 from rdata.core.messages.cluster import NodeState
 from rdata.core.scheduling.leases import LeaseScheduler
@@ -42,13 +43,14 @@ class NodeView:
         total = {**self._scheduler.total(), "object_store_memory": float(account.quota_bytes)}
         available = {**self._scheduler.available(), "object_store_memory": free}
         scheme, _, place = self._me.address.partition(":")
-        host, _, port = place.rpartition(":") if scheme == "tcp" else ("127.0.0.1", "", "0")
+        host, port = split_address(place) if scheme == "tcp" else (DEFAULT_HOST, 0)
         description = {
             "NodeID": self._me.id.hex(),
             "Alive": True,
+            "IsHead": self._me.is_head,
             "NodeManagerAddress": host,
             "NodeManagerHostname": socket.gethostname(),
-            "NodeManagerPort": int(port),
+            "NodeManagerPort": port,  # 0: it is embedded
             "Resources": total,
             "AvailableResources": available,
             "ObjectStoreSocketName": str(self._session.socket_path),

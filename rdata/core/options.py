@@ -49,6 +49,16 @@ def amount(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_store_bytes(name: str, value: Any) -> None:
+    """Check the store's quota: bytes, or None for what is usual."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"{name}={value!r}: give a number of bytes")
+    if value <= 0:
+        raise OptionError(f"{name}={value}: give more than 0 bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class _Absent:
     """An option of Ray's that rdata does not have yet; the values that change nothing are fine."""

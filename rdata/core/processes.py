@@ -52,17 +52,26 @@ class ProcessTable:
         self._processes: dict[bytes, Process] = {}
         self._by_channel: dict[Channel, Process] = {}
         self._deaths: dict[bytes, str] = {}
+        self._jobs: dict[bytes, Register] = {}  # by the process with which they end
 
     def add(self, process: Process) -> None:
         """Enter a process."""
         self._processes[process.id] = process
         self._by_channel[process.channel] = process
+        if process.registration is not None:
+            self._jobs[process.id] = process.registration
+
+    def detach(self, process: Process, registration: Register) -> None:
+        """Its detached actor is a job of its own from now on, in all else like its creator's."""
+        self._jobs[process.id] = registration
+        process.job = process.id
 
     def remove(self, process: Process, reason: str) -> bool:
         """It has ended; False if that is known."""
         if self._processes.pop(process.id, None) is None:
             return False
         del self._by_channel[process.channel]
+        self._jobs.pop(process.id, None)
         if process.pidfd is not None:
             os.close(process.pidfd)
         process.channel.close()
@@ -88,10 +97,14 @@ class ProcessTable:
         """The process at the other end."""
         return self._by_channel.get(channel)
 
+    def registration(self, job: bytes) -> Register | None:
+        """What the job's driver, or the driver that created its detached actor, has said."""
+        return self._jobs.get(job)
+
     def driver(self, job: bytes) -> Process | None:
-        """The driver of the job: its id is the job's."""
-        driver = self._processes.get(job)
-        return driver if driver is not None and driver.registration is not None else None
+        """The driver of the job, or the one that created its detached actor, if it lives."""
+        registration = self._jobs.get(job)
+        return None if registration is None else self._processes.get(registration.job)
 
     def death(self, process_id: bytes) -> str:
         """How it has ended; "" if it is not known to have."""

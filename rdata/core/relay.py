@@ -47,7 +47,7 @@ class Neighbours(Protocol):
     settings: Settings
 
     def process_arrived(self, process: Process) -> None:
-        """Another node has a new process."""
+        """Another node has a new process, or one of its processes has become a job of its own."""
         ...
 
     def process_gone(self, process: Process, reason: str) -> None:
@@ -103,8 +103,8 @@ class Relay:
         self.links.tell_all(state)
 
     def started(self, process: Process) -> None:
-        """Tell of a new process of this node."""
-        self.links.tell_all(_introduction(process))
+        """Tell of a new process of this node, or again of one that is a job of its own by now."""
+        self.links.tell_all(self._introduction(process))
 
     def ended(self, process: Process, reason: str) -> None:
         """Tell of the end of a process of this node."""
@@ -139,7 +139,7 @@ class Relay:
     def linked(self, node: bytes) -> None:
         """See LinkEvents."""
         for process in self._processes.of_node(b""):
-            self.links.send(node, _introduction(process))
+            self.links.send(node, self._introduction(process))
         self.links.send(node, self._agent.state())
         if node == self.links.head:
             waiting, self._for_head = self._for_head, []
@@ -185,10 +185,10 @@ class Relay:
         """See LinkEvents."""
         self._agent.fail(reason)
 
+    def _introduction(self, process: Process) -> cluster.ProcessStarted:
+        registration = self._processes.registration(process.id)
+        return cluster.ProcessStarted(process.id, process.job, process.address, registration)
+
 
 def _said(process: Process, message: m.Control) -> cluster.FromProcess:
     return cluster.FromProcess(process.id, message)  # type: ignore[arg-type]  # a subclass of it
-
-
-def _introduction(process: Process) -> cluster.ProcessStarted:
-    return cluster.ProcessStarted(process.id, process.job, process.address, process.registration)

@@ -4,6 +4,7 @@
     lock      held (flock) while the node lives; a folder whose lock is free is swept
     node.sock
     logs/
+    node.json, token    of a node that programs may join: see node_files.py
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ class Session:
     @property
     def socket_path(self) -> Path:
         """The node's Unix socket."""
-        return self.folder / "node.sock"
+        return self.socket_in(self.folder)
+
+    @staticmethod
+    def socket_in(folder: Path) -> Path:
+        """The Unix socket of the node whose folder that is."""
+        return folder / "node.sock"
 
     @property
     def logs(self) -> Path:
@@ -57,9 +63,24 @@ def remove_session(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def create_session(temp_dir: str | None) -> Session:
+def default_temp_dir() -> str:
+    """Where session folders are unless somebody says otherwise."""
+    return os.environ.get("RDATA_TEMP_DIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+
+
+def sessions_folder(temp_dir: str) -> Path:
+    """The folder of all of this user's session folders."""
+    return Path(temp_dir).absolute() / f"rdata-{os.getuid()}"
+
+
+def is_session(folder: Path) -> bool:
+    """Whether the name is one that `create_session` gives."""
+    return _FOLDER_NAME.fullmatch(folder.name) is not None
+
+
+def create_session(temp_dir: str) -> Session:
     """Make a session folder below `temp_dir`, after sweeping what crashed nodes left there."""
-    parent = Path(temp_dir or tempfile.gettempdir()) / f"rdata-{os.getuid()}"
+    parent = sessions_folder(temp_dir)
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_private(parent)
@@ -77,7 +98,7 @@ def create_session(temp_dir: str | None) -> Session:
         os.close(lock_fd)
         raise NodeStartError(
             f"the temp dir's path is too long for a Unix socket: {session.socket_path}; "
-            "set TMPDIR to a shorter one"
+            "set TMPDIR (or --temp-dir) to a shorter one"
         )
     return session
 
@@ -94,7 +115,7 @@ def _make_lock(folder: Path) -> int:
 def sweep(parent: Path) -> None:
     """Delete the folders of nodes that no longer live."""
     for folder in parent.iterdir():
-        if not _FOLDER_NAME.fullmatch(folder.name):  # not a session's: nothing to do with us
+        if not is_session(folder):  # not a session's: nothing to do with us
             continue
         try:
             fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)

@@ -173,6 +173,9 @@ class TaskRunner:
         """See Host: nobody waits for the tasks that it sent, nor for their results."""
         for call in [call for call in self._queue if call.submitter == process]:
             self._queue.remove(call)
+        if self._running is not None and self._running.submitter == process:
+            self._running.is_stopped = True  # a generator, which may wait for its consumer
+            self._wake(self._taken)
         for key, (caller, held) in list(self._in_transit.items()):
             if caller == process:
                 del self._in_transit[key]
@@ -371,7 +374,7 @@ class TaskRunner:
             return self._call(getattr(self._actor, message.method), *args, **kwargs)
         if message.actor:
             class_name = message.name.removesuffix(".__init__")
-            self._runtime.agent.send(m.ActorPlaced(message.actor, class_name))
+            self._runtime.agent.send(m.ActorPlaced(message.actor, class_name, message.is_detached))
         function = self._function(message.function, adopted)
         if not message.actor:
             return self._call(function, *args, **kwargs)

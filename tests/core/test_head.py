@@ -164,11 +164,23 @@ def test_actors_end_with_their_creator(head: Head) -> None:
 
 
 def test_a_detached_actor_outlives_its_creator(head: Head) -> None:
-    make(head, request(name="it", is_detached=True))
+    head.create(request(name="it", is_detached=True))
+    assert head.placed(ACTOR, WORKER, ADDRESS) == []
+    assert head.started(ACTOR, "") == []
     assert head.process_gone(DRIVER, "it left") == []
     assert head.find("it", "") is not None
     assert head.locate(ACTOR, ASKER) == [Tell(ASKER, ActorAt(ACTOR, WORKER, ADDRESS, ""))]
     assert head.kill(ACTOR, "killed") == [EndProcess(WORKER, "killed")]
+
+
+def test_a_detached_actor_that_was_never_placed_ends_with_its_creator(head: Head) -> None:
+    head.create(request(name="it", is_detached=True))
+    head.locate(ACTOR, ASKER)
+    (told,) = head.process_gone(DRIVER, "it left")
+    assert isinstance(told, Tell)
+    assert "it left" in told.message.death
+    assert head.find("it", "") is None
+    assert head.placed(ACTOR, WORKER, ADDRESS) == [EndProcess(WORKER, told.message.death)]
 
 
 def test_an_actor_that_created_actors_takes_them_along(head: Head) -> None:

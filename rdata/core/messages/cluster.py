@@ -23,7 +23,10 @@ class Welcome(Cluster, tag=1, gc=False):
 
 
 class ProcessStarted(Cluster, tag=2, gc=False):
-    """A process of mine; `registration` makes it a driver."""
+    """A process of mine; with a `registration`, its job is its own: a driver, or a detached actor.
+
+    Sent again when an actor turns out to be detached.
+    """
 
     process: bytes
     job: bytes

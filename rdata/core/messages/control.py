@@ -233,6 +233,7 @@ class ActorPlaced(Control, tag=41, gc=False):
 
     actor: bytes
     class_name: str
+    is_detached: bool
 
 
 class ActorStarted(Control, tag=24, gc=False):

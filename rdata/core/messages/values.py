@@ -69,6 +69,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     runs_once: bool = False  # no retry is left: its start and its end must be known for sure
     actor: bytes = b""  # an actor's constructor: the actor's id
     actor_name: str = ""  # and the name that it was given, if any
+    is_detached: bool = False  # and whether it outlives its creator
     known: list[tuple[bytes, Value]] = []  # where nested references' large values are
 
     STREAMING: ClassVar[int] = -1

@@ -92,7 +92,7 @@ class ClusterRuntime(NodeProcess):
         task.registration = registration
         task.message.actor = task.id
         task.message.actor_name = options.name or ""
-        is_detached = options.lifetime == "detached"
+        is_detached = task.message.is_detached = options.lifetime == "detached"
         owner = "" if is_detached else self.address
         request = m.CreateActor(
             0,

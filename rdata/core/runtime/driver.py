@@ -11,7 +11,8 @@ from rdata.config import Settings
 from rdata.core import messages as m
 from rdata.core import runtime as runtimes
 from rdata.core.ids import new_process_id
-from rdata.core.launch import LaunchedNode, launch_node
+from rdata.core.launch import NodeOptions, launch_node
+from rdata.core.node_files import choose_node
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.peers import Home
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
@@ -20,7 +21,6 @@ from rdata.errors import NodeStartError
 
 
 def start(
-    address: str | None,
     num_cpus: float | None,
     resources: Mapping[str, float],
     object_store_memory: int | None,
@@ -28,39 +28,48 @@ def start(
     log_to_driver: bool,
 ) -> ClusterRuntime:
     """Start an embedded node and make this process its driver. Raises NodeStartError."""
-    if address is not None:
-        raise NodeStartError(
-            f"address={address!r}: this version of rdata starts a node of its own for each "
-            "program; leave `address` out"
-        )
     settings = Settings.from_environment()
-    node = launch_node(num_cpus, resources, object_store_memory, settings)
+    node = launch_node(NodeOptions(num_cpus, resources, object_store_memory), settings)
     try:
-        return _connect(node, settings, namespace, log_to_driver)
+        home = Home(bytes.fromhex(node.node_id), node.address, node.address)
+        runtime = _connect(home, node.token, settings, namespace, log_to_driver)
     except BaseException:
         node.process.kill()
         node.process.wait()
         raise
+    runtime.at_shutdown(lambda: node.wait_for_end(settings.connect_timeout_s))
+    return runtime
+
+
+def join(address: str, namespace: str | None, log_to_driver: bool) -> ClusterRuntime:
+    """Make this process a driver of a node that runs on this machine.
+
+    `address` is "auto" or HOST:PORT. Raises NodeNotFoundError, NodeStartError, OptionError.
+    """
+    node = choose_node(address)
+    record = node.record
+    home = Home(bytes.fromhex(record.node_id), f"tcp:{record.address}", node.socket_address)
+    return _connect(home, node.token(), Settings.from_environment(), namespace, log_to_driver)
 
 
 def _connect(
-    node: LaunchedNode, settings: Settings, namespace: str | None, log_to_driver: bool
+    home: Home, token: bytes, settings: Settings, namespace: str | None, log_to_driver: bool
 ) -> ClusterRuntime:
     process_id = new_process_id()
     try:
-        sock = connect_node(node.address, settings.connect_timeout_s)
+        sock = connect_node(home.local_address, settings.connect_timeout_s)
     except OSError as error:
-        raise NodeStartError(f"cannot connect to the new node: {error}") from error
+        raise NodeStartError(f"cannot connect to the node: {error}") from error
     runtime = ClusterRuntime(
         process_id,
-        Home(bytes.fromhex(node.node_id), node.address, node.address),
+        home,
         process_id,
-        node.token,
+        token,
         namespace or f"job-{process_id.hex()}",
         settings,
         _print_log,
     )
-    runtime.start(sock, ClientHandshake(node.token, ROLE_DRIVER, process_id))
+    runtime.start(sock, ClientHandshake(token, ROLE_DRIVER, process_id))
     hello = m.Register(
         process_id,
         os.getpid(),
@@ -72,8 +81,7 @@ def _connect(
     )
     if not runtime.register(hello, settings.start_timeout_s):
         runtime.shutdown()
-        raise NodeStartError("the new node refused this driver, or did not answer")
-    runtime.at_shutdown(lambda: node.wait_for_end(settings.connect_timeout_s))
+        raise NodeStartError("the node refused this driver, or did not answer")
     return runtime
 
 

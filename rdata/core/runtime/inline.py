@@ -462,16 +462,15 @@ class InlineRuntime:
 
     def nodes(self) -> list[dict[str, Any]]:
         self._begin()
-        host = socket.gethostname()
         return [
             {
                 "NodeID": self._node_id,
                 "Alive": True,
                 "NodeManagerAddress": "127.0.0.1",
-                "NodeManagerHostname": host,
-                "NodeName": host,
+                "NodeManagerHostname": socket.gethostname(),
+                "NodeManagerPort": 0,
                 "Resources": dict(self._resources.total),
-                "Labels": {},
+                "IsHead": True,
                 "SessionDir": None,
             }
         ]

@@ -5,9 +5,10 @@ A pure state machine: each event, with its time, returns the commands that follo
     demand ──► DemandQueue ──► Plan ──► Grant, StartWorker
                                  └────► Reclaim, from those who have what others wait for
 
-Rules. A worker belongs to one job. A demand that fits is served at once, if need be by a worker
-that is started for it; deeper ones first. A blocked worker hands back its CPU and retakes it when
-it goes on, as debt if need be: no further lease then gets CPU until that is repaid.
+Rules. A worker belongs to one job; a detached actor is a job of its own. A demand that fits is
+served at once, if need be by a worker that is started for it; deeper ones first. A blocked worker
+hands back its CPU and retakes it when it goes on, as debt if need be: no further lease then gets
+CPU until that is repaid.
 """
 
 from __future__ import annotations
@@ -148,6 +149,17 @@ class LeaseScheduler:
     def unblocked(self, worker: bytes, now: float) -> list[Command]:
         """The worker's task goes on: it has its CPU again, whether or not that is free."""
         return self._set_blocked(worker, False, now)
+
+    def detached(self, worker: bytes) -> None:
+        """The dedicated worker outlives its job and who leased it: it is a job of its own name."""
+        entered = self._roster.workers.get(worker)
+        lease = entered.lease if entered is not None else None
+        if entered is None or lease is None or worker in self._roster.jobs:
+            return
+        if lease.is_ending or not lease.is_dedicated:
+            return
+        self._ledger.hand_over(lease, worker)
+        self._roster.move(entered, self._roster.add_job(worker))
 
     # ------------------------------------------------------------ requesters
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 from rdata.core.scheduling.resources import CPU, Units
 
 _Key = TypeVar("_Key")
+_NO_DEMAND = -1  # the key of a lease that was handed over
 Party = tuple[bytes, int]
 """Who shares with others: a requester, by the key of its demand."""
 Holders = dict[str, dict[Party, dict[int, "Lease"]]]
@@ -97,18 +98,13 @@ class Ledger:
     def grant(self, lease: Lease) -> None:
         """Enter a new lease."""
         self.leases[lease.id] = lease
-        self._by_requester.setdefault(lease.requester, {})[lease.id] = lease
-        _add(self._num_leases, lease.party, 1)
+        self._add_to_party(lease)
         self._enter(lease)
 
     def end(self, lease: Lease) -> None:
         """The lease is over, but its worker is not: it holds on to what it has until it ends."""
         del self.leases[lease.id]
-        leases = self._by_requester[lease.requester]
-        del leases[lease.id]
-        if not leases:
-            del self._by_requester[lease.requester]
-        _add(self._num_leases, lease.party, -1)
+        self._take_from_party(lease)
         self._leave(lease)
         lease.is_ending = True
         self._enter(lease)
@@ -124,6 +120,12 @@ class Ledger:
         self._leave(lease)
         lease.is_blocked = is_blocked
         self._enter(lease)
+
+    def hand_over(self, lease: Lease, requester: bytes) -> None:
+        """The lease, a dedicated one, is another's from now on, apart from what that one asks."""
+        self._take_from_party(lease)
+        lease.requester, lease.key = requester, _NO_DEMAND
+        self._add_to_party(lease)
 
     def ask(self, lease: Lease, how: Asked) -> None:
         """The holder is asked to return the lease."""
@@ -161,6 +163,17 @@ class Ledger:
         """The leases that hold any of these resources, those of ending workers aside."""
         wanted = set(names)
         return [lease for lease in self.leases.values() if not wanted.isdisjoint(lease.holds)]
+
+    def _add_to_party(self, lease: Lease) -> None:
+        self._by_requester.setdefault(lease.requester, {})[lease.id] = lease
+        _add(self._num_leases, lease.party, 1)
+
+    def _take_from_party(self, lease: Lease) -> None:
+        leases = self._by_requester[lease.requester]
+        del leases[lease.id]
+        if not leases:
+            del self._by_requester[lease.requester]
+        _add(self._num_leases, lease.party, -1)
 
     def _enter(self, lease: Lease) -> None:
         self._count(lease, 1)

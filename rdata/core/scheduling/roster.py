@@ -45,7 +45,7 @@ class Worker:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A driver's workers."""
+    """The workers of a driver, or of a detached actor."""
 
     id: bytes
     workers: dict[bytes, Worker] = field(default_factory=dict)
@@ -112,6 +112,12 @@ class Roster:
             wait_s = min(_FIRST_RETRY_S * 2.0**job.num_failed_starts, _LAST_RETRY_S)
             job.num_failed_starts += 1
             job.no_start_before = now + wait_s
+
+    def move(self, worker: Worker, job: Job) -> None:
+        """The worker, a leased one, belongs to another job from now on."""
+        worker.job.workers.pop(worker.id, None)
+        worker.job = job
+        job.workers[worker.id] = worker
 
     def num_idle(self) -> int:
         """How many workers of all jobs are idle."""

@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rdata.core.ids import owner_of
 from rdata.core.messages import Create, Created, DropSegments, Failed, Message, Open, Opened
 from rdata.core.store import segments
 from rdata.core.store.accounting import DropSegment, Placement, PunchRange, StoreAccount
 from rdata.core.wire.loop import Loop
-from rdata.errors import ObjectStoreFullError
+from rdata.errors import ObjectStoreFullError, OwnerDiedError
 
 _EXPIRE_EVERY_S = 2.0
 
@@ -49,6 +50,11 @@ class StoreService:
         if self._waiting or not self._try_create(process, request):  # no overtaking
             self._waiting.append(_Waiting(process, request, time.monotonic() + self._wait_s))
             self._loop.call_later(self._wait_s + 0.01, self._give_up)
+
+    def refuse(self, process: bytes, request: Create) -> None:
+        """Nobody is there any more to whom the object would belong, and who would free it."""
+        error = OwnerDiedError(f"the owner of object {request.object_id.hex()} has ended")
+        self._fail(process, request, error)
 
     def open(self, process: bytes, request: Open) -> None:
         """Pin the object for the process and tell it where it is."""
@@ -92,7 +98,13 @@ class StoreService:
     def process_gone(self, process: bytes) -> None:
         """Drop its pins, its unfinished objects and those that it owned."""
         self._known.pop(process, None)
-        self._waiting = deque(item for item in self._waiting if item.process != process)
+        self._opening = [item for item in self._opening if item[0] != process]
+        waiting, self._waiting = self._waiting, deque()
+        for item in waiting:
+            if owner_of(item.request.object_id) == process:
+                self.refuse(item.process, item.request)
+            elif item.process != process:
+                self._waiting.append(item)
         self.account.process_gone(process)
         self._changed()
 
@@ -134,7 +146,7 @@ class StoreService:
         self._send(process, message, fds)
 
     def _fail(self, process: bytes, request: Create, error: Exception) -> None:
-        self._send(process, Failed(request.request, "ObjectStoreFullError", str(error)), [])
+        self._send(process, Failed(request.request, type(error).__name__, str(error)), [])
 
     def _fd_if_new(self, process: bytes, segment: int) -> list[int]:
         known = self._known.setdefault(process, set())

@@ -62,7 +62,7 @@ class ClientHandshake:
         _check_versions(welcome)
         said, proof = welcome[:-PROOF_BYTES], welcome[-PROOF_BYTES:]
         if not hmac.compare_digest(proof, _proof(self._token, b"server", self.hello, said)):
-            raise RefusedError("the node does not know this cluster's token")
+            raise RefusedError("the token is not that of its cluster")
         return _proof(self._token, b"client", self.hello, said)
 
 

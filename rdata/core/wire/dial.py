@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 import time
 
+from rdata.core.addresses import split_address
+
 _CONNECT_PAUSE_S = 0.005
 
 
@@ -15,8 +17,7 @@ def connect_node(address: str, timeout_s: float) -> socket.socket:
     """A socket to a node's port. Raises OSError."""
     scheme, _, path = address.partition(":")
     if scheme == "tcp":
-        host, _, port = path.rpartition(":")
-        sock = socket.create_connection((host, int(port)), timeout_s)
+        sock = socket.create_connection(split_address(path), timeout_s)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame is a message
         return sock

@@ -308,6 +308,42 @@ def test_an_actors_worker_is_not_used_again():
     assert again.worker != grant.worker
 
 
+def test_a_detached_actor_outlives_who_leased_it_and_its_job():
+    node = Node(3)
+    (grant,) = node.want(dedicated=True, held={"CPU": 1.0})
+    actor = grant.worker
+    node.scheduler.detached(actor)
+    kills = [*node.do("requester_gone", DRIVER), *node.do("job_ended", JOB)]
+    assert actor not in {kill.worker for kill in kills if isinstance(kill, KillWorker)}
+    assert node.free == 2
+    (child,) = grants(node.want(requester=actor, job=actor, depth=1))
+    assert node.do("worker_gone", actor) == []
+    ends = [*node.do("requester_gone", actor), *node.do("job_ended", actor)]
+    assert child.worker in {end.worker for end in ends if isinstance(end, KillWorker)}
+    node.do("worker_gone", child.worker)
+    assert node.free == 3
+
+
+def test_who_leased_a_detached_actor_cannot_return_it_twice():
+    node = Node(1)
+    (grant,) = node.want(dedicated=True)
+    node.scheduler.detached(grant.worker)
+    node.scheduler.detached(grant.worker)
+    assert node.do("lease_returned", grant.lease) == [
+        KillWorker(grant.worker, KillReason.LEASE_ENDED)
+    ]
+    node.scheduler.detached(grant.worker)  # too late
+    assert node.do("requester_gone", grant.worker) == []
+
+
+def test_only_a_dedicated_worker_can_be_detached():
+    node = Node(1)
+    (grant,) = node.want()
+    node.scheduler.detached(grant.worker)
+    node.scheduler.detached(b"nobody")
+    assert KillWorker(grant.worker, KillReason.REQUESTER_GONE) in node.do("requester_gone", DRIVER)
+
+
 # ---------------------------------------------------------------- ends
 
 

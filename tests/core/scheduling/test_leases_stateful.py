@@ -134,6 +134,25 @@ class Leases(LeaseModel, RuleBasedStateMachine):
             job.num_failed += 1
         self.check_settled(self.scheduler.worker_gone(worker, self.now))
 
+    @precondition(lambda self: self.detachable())
+    @rule(data=st.data())
+    def detach(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.detachable()))
+        entered = self.workers[worker]
+        assert entered.lease is not None
+        self.jobs[worker] = ModelJob()
+        entered.job = entered.lease.requester = worker
+        entered.lease.key = -1
+        self.scheduler.detached(worker)
+
+    def detachable(self) -> list[bytes]:
+        return sorted(
+            id
+            for id, w in self.workers.items()
+            if w.lease is not None and w.lease.is_dedicated and not w.lease.is_over
+            if id not in self.jobs
+        )
+
     def worker_in(self, data: st.DataObject, state: str) -> bytes:
         return data.draw(
             st.sampled_from(sorted(i for i, w in self.workers.items() if w.state == state))

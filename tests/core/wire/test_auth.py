@@ -40,7 +40,7 @@ def test_both_sides_prove_themselves() -> None:
 def test_a_node_without_the_token_is_not_believed() -> None:
     here = client()
     welcome = server(b"another").feed(here.hello)
-    with pytest.raises(RefusedError, match="does not know this cluster's token"):
+    with pytest.raises(RefusedError, match="not that of its cluster"):
         here.feed(welcome)
 
 
