@@ -34,6 +34,7 @@ from rdata.core.processes import Process, ProcessTable
 from rdata.core.relay import Relay
 from rdata.core.session import Session
 from rdata.core.store.accounting import StoreAccount
+from rdata.core.store.pulls import Pulls
 from rdata.core.store.service import StoreService
 from rdata.core.visitors import Visitors
 from rdata.core.wire.auth import ServerHandshake
@@ -107,13 +108,21 @@ class Agent:
         self._visitors = Visitors(self.loop, self._view.describe, self.loop.stop)
         self._relay = Relay(self, self._processes, self.loop)
         self._leases.attach(self._relay, self._view.state)
+        self._pulls = Pulls(
+            self._store,
+            self.loop,
+            self.node_id,
+            spec.token,
+            settings,
+            self._relay.links.address_of,
+        )
         ask_head = self._relay.ask_head if spec.head else None
         self._head = HeadService(self._processes, ask_head, self.end_process)
         self._handlers: dict[type[m.Control], Callable[[Process, Any], None]] = {
             m.Create: self._on_create,
             m.Seal: lambda process, message: self._store.seal(process.id, message.object_id),
             m.Abandon: lambda process, message: self._store.abandon(process.id, message.object_id),
-            m.Open: lambda process, request: self._store.open(process.id, request),
+            m.Open: self._on_open,
             m.Unpin: self._on_unpin,
             m.Free: self._on_free,
             m.KillProcess: self._on_kill_process,
@@ -174,6 +183,8 @@ class Agent:
                 self._visitors.arrived(sock)
             case m.Link():
                 self._relay.links.accept(sock, handshake.peer_id, first)
+            case m.Pull(object_id):
+                self._pulls.serve(sock, handshake.peer_id, object_id)
             case _:
                 sock.close()
 
@@ -248,6 +259,7 @@ class Agent:
             return
         if process.is_local:
             self._relay.ended(process, reason)
+        self._pulls.process_gone(process.id)
         self._store.process_gone(process.id)
         self._head.process_gone(process, reason)
         self._leases.requester_gone(process)
@@ -327,14 +339,23 @@ class Agent:
 
     # ------------------------------------------------------------ messages: store, actors, state
 
-    def _on_free(self, process: Process, message: m.Free) -> None:
-        if message.node in (b"", self.node_id):
-            self._store.free(message.objects)
+    def _on_open(self, process: Process, request: m.Open) -> None:
+        if request.node in (b"", self.node_id):
+            self._store.open(process.id, request)
         else:
+            self._pulls.open(process.id, request)
+
+    def _on_free(self, process: Process, message: m.Free) -> None:
+        if message.node not in (b"", self.node_id):
             self._relay.ask(message.node, process, message)
+            return
+        for node, copies in self._pulls.freed(message.objects).items():
+            self._relay.copies_freed(node, copies)
+        self._store.free(message.objects)
 
     def free_copies(self, objects: list[bytes]) -> None:
         """See Neighbours."""
+        self._pulls.freed(objects)
         self._store.free(objects)
 
     def _on_create(self, process: Process, request: m.Create) -> None:

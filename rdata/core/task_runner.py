@@ -396,7 +396,7 @@ class TaskRunner:
         self, message: m.Task, adopted: list[bytes]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if message.stored_args:
-            stored = m.Value(m.Value.STORED)
+            stored = m.Value(m.Value.STORED, node=message.stored_node)
             args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
         elif message.args:
             args, kwargs = self._runtime.load(message.args, adopted)
@@ -422,7 +422,7 @@ class TaskRunner:
         if function is None:
             blob = self._blobs[function_id]
             if blob.stored:
-                stored = m.Value(m.Value.STORED)
+                stored = m.Value(m.Value.STORED, node=blob.node)
                 function = self._runtime.load_value(blob.stored, stored, adopted)
             else:
                 function = self._runtime.load(blob.data, adopted)

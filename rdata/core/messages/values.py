@@ -41,12 +41,12 @@ class Argument(msgspec.Struct, array_like=True, gc=False):
 
 
 class FunctionBlob(msgspec.Struct, array_like=True, gc=False):
-    """A pickled function or class: here, or in the store as the object `stored`."""
+    """A pickled function or class: here, or as the object `stored` in the store of `node`."""
 
     id: bytes
     data: bytes
     stored: bytes = b""
-    owner: str = ""
+    node: bytes = b""
 
 
 class Task(msgspec.Struct, array_like=True, gc=False):
@@ -61,6 +61,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     method: str = ""
     arguments: list[Argument] = []
     stored_args: bytes = b""  # the object that holds the serialized arguments, if they are large
+    stored_node: bytes = b""  # and in whose store it is
     backpressure: int = 0  # items that may be made and not yet taken
     num_delivered: int = 0  # items of an earlier attempt, which are not wanted again
     num_taken: int = 0  # of these, how many the consumer has taken

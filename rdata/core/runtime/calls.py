@@ -93,6 +93,7 @@ class CallEncoder:
         on_forgotten: Callable[[bytes], object],
     ) -> None:
         """`on_forgotten(function id)`: a finaliser; it must only note it."""
+        self.node_id = b""  # where `put` puts
         self._on_forgotten = on_forgotten
         self._runtime_id = runtime_id
         self._store = store
@@ -116,7 +117,7 @@ class CallEncoder:
         blob = m.FunctionBlob(function_id, data)
         if len(data) > self._inline_bytes:  # once into the store, and not to every worker
             stored = self._put(value)
-            blob = m.FunctionBlob(function_id, b"", stored.id, stored.owner)
+            blob = m.FunctionBlob(function_id, b"", stored.id, self.node_id)
             captured += (stored,)
         registration = Registration(self._runtime_id, blob, captured)
         function.registration = registration

@@ -314,6 +314,7 @@ class ClusterRuntime(NodeProcess):
         task.size_bytes += len(data)
         if stored is not None:
             task.message.stored_args = stored.id
+            task.message.stored_node = self.node_id
         if refs:
             with self.lock:  # while `refs` still hold them
                 self._hold(task, refs)

@@ -6,6 +6,7 @@ carries the decisions out as messages, which never block.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from rdata.core import messages as m
@@ -50,7 +51,7 @@ class ObjectTable:
         self._on_actor_unheld = on_actor_unheld
         self._ownership = Ownership()
         self._entries: dict[bytes, ObjectEntry] = {}
-        self._to_free: list[bytes] = []
+        self._to_free: defaultdict[bytes, list[bytes]] = defaultdict(list)  # by node
 
     # ------------------------------------------------------------ holders
 
@@ -131,7 +132,7 @@ class ObjectTable:
         entry = self._entries.get(object_id)
         if entry is None:
             if value.kind == m.Value.STORED and owner_of(object_id) == self._process_id:
-                self._to_free.append(object_id)
+                self._to_free[value.node].append(object_id)
             return
         if not entry.owner:
             for inner, owner in value.refs:
@@ -212,8 +213,9 @@ class ObjectTable:
     def flush_frees(self) -> None:
         """Tell the agent which stored objects are no longer held."""
         if self._to_free:
-            freed, self._to_free = self._to_free, []
-            self._agent.send(m.Free(freed))
+            for node, objects in self._to_free.items():
+                self._agent.send(m.Free(objects, node))
+            self._to_free.clear()
 
     def _carry_out(self, command: ownership.Command) -> None:
         match command:
@@ -240,7 +242,7 @@ class ObjectTable:
         for inner, _ in entry.value.refs:
             self._ownership.drop(inner)
         if entry.value.kind == m.Value.STORED:
-            self._to_free.append(object_id)
+            self._to_free[entry.value.node].append(object_id)
 
 
 def _lost(object_id: bytes, why: str) -> m.Value:

@@ -101,6 +101,7 @@ class NodeProcess:
             self.put_serialized,
             self._forgotten.append,
         )
+        self._encoder.node_id = home.node_id
         self._ids = TaskIds(process_id)
         self._will_flush = False
         self._last_pool: tuple[TaskOptions, PoolKey] | None = None
@@ -200,9 +201,12 @@ class NodeProcess:
             return self.load(value.data, adopted)
         if value.kind == m.Value.ERROR:
             raise self.load_error(value.data)
-        stored = self.store.read(object_id)
+        stored = self.store.read(object_id, value.node)
         if stored is None:
-            raise ObjectLostError(f"object {object_id.hex()} is no longer in the store")
+            where = "the store"
+            if value.node != self.node_id:
+                where = f"the store of node {value.node.hex()}, or that node has ended"
+            raise ObjectLostError(f"object {object_id.hex()} is no longer in {where}")
         return self.load(stored, adopted)
 
     def drain(self) -> None:
@@ -347,7 +351,7 @@ class NodeProcess:
             case m.Warn(text):
                 sys.stderr.write(f"rdata: {text}\n")
             case m.Registered(node_id, address):
-                self.node_id = node_id
+                self.node_id = self._encoder.node_id = node_id
                 self.address = f"{self.process_id.hex()}@{address}"
                 self.peers.home = dataclasses.replace(
                     self.peers.home, node_id=node_id, address=address

@@ -41,16 +41,18 @@ class StoreClient:
             raise
         self._agent.send(Seal(object_id))
 
-    def read(self, object_id: bytes) -> memoryview | None:
+    def read(self, object_id: bytes, node: bytes) -> memoryview | None:
         """The object's bytes, mapped read-only and pinned while anything looks at them.
 
-        None if the store does not have the object.
+        `node` made the object: if that is another, this one's store gets a copy. None if it does
+        not have the object, or is gone. Raises ObjectStoreFullError and ObjectLostError when the
+        copy cannot be had.
         """
         self.flush()
         known = self._mapped.get(object_id)
         if known is not None and (exporter := known[0]()) is not None:
             return memoryview(exporter).cast("B")[: known[1]].toreadonly()
-        opened: Opened = self._agent.ask(lambda request: Open(request, object_id))
+        opened: Opened = self._agent.ask(lambda request: Open(request, object_id, node))
         if not opened.is_known:
             return None
         with self._lock:

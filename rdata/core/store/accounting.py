@@ -116,6 +116,7 @@ class StoreAccount:
         self._open_slabs: dict[int, _Segment] = {}  # those that take new objects
         self._reclaimable: dict[int, _Segment] = {}  # those with unused pages, oldest use first
         self._current: dict[bytes, _Object] = {}
+        self._copies: dict[bytes, _Object] = {}  # that other nodes have too, oldest use first
         self._freed: defaultdict[bytes, list[_Object]] = defaultdict(list)  # and still held
         self._owned: defaultdict[bytes, set[bytes]] = defaultdict(set)  # owner → ids in _current
         self._writing: defaultdict[bytes, set[_Object]] = defaultdict(set)
@@ -139,6 +140,7 @@ class StoreAccount:
             )
         self.abandon(object_id, process)  # its earlier attempt, in the same process, is over
         self.free(object_id)
+        self._evict_copies(num_pages)
         if self._used_pages + num_pages > self._quota_pages:
             return None  # spilling will move sealed, unpinned objects out of the way here
         is_large = num_pages * PAGE_BYTES >= LARGE_BYTES
@@ -161,11 +163,16 @@ class StoreAccount:
         self._reclaim_until(lambda: self._resident_pages <= self._quota_pages)
         return _placement(made, is_new=is_new, is_resident=is_resident)
 
-    def seal(self, object_id: bytes, process: bytes) -> None:
-        """The writer is done: the object can be opened. Ignored when it has been dropped since."""
+    def seal(self, object_id: bytes, process: bytes, is_copy: bool = False) -> None:
+        """The writer is done: the object can be opened. Ignored when it has been dropped since.
+
+        `is_copy`: another node has the object too, so this one may drop it when room is short.
+        """
         for made in self._objects(object_id):
             if made.writer == process:
                 self._end_writing(made)
+                if is_copy and not made.is_freed:
+                    self._copies[object_id] = made
                 self._drop_if_unheld(made)
 
     def abandon(self, object_id: bytes, process: bytes) -> None:
@@ -181,12 +188,18 @@ class StoreAccount:
             return None
         self._pins[process][object_id] += 1
         made.readers.add(process)
+        if object_id in self._copies:  # last: used most recently
+            self._copies[object_id] = self._copies.pop(object_id)
         return _placement(made, is_new=False, is_resident=True)
 
     def is_being_written(self, object_id: bytes) -> bool:
         """Whether the object has been created, and neither sealed nor dropped since."""
         made = self._current.get(object_id)
         return made is not None and made.writer is not None
+
+    def has(self, object_id: bytes) -> bool:
+        """Whether the object can be opened, or will be when its writer is done."""
+        return object_id in self._current
 
     def unpin(self, object_id: bytes, process: bytes, is_tainted: bool = False) -> None:
         """Take back one pin; ignored when the process has none, for it may have been dropped.
@@ -214,6 +227,7 @@ class StoreAccount:
         if made is None:
             return
         _discard(self._owned, owner_of(object_id), object_id)
+        self._copies.pop(object_id, None)
         made.is_freed = True
         self._freed[object_id].append(made)
         self._drop_if_unheld(made)
@@ -302,6 +316,14 @@ class StoreAccount:
             if is_last:
                 made.readers.discard(process)
                 self._drop_if_unheld(made)
+
+    def _evict_copies(self, num_pages: int) -> None:
+        """Drop copies that nobody looks at, until there is room for so many pages."""
+        for object_id, made in list(self._copies.items()):
+            if self._used_pages + num_pages <= self._quota_pages:
+                return
+            if not made.is_held:
+                self.free(object_id)
 
     def _end_writing(self, made: _Object) -> None:
         assert made.writer is not None

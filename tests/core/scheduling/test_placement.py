@@ -94,6 +94,13 @@ def test_a_lease_too_many_is_taken_from_who_would_still_grant_one() -> None:
     assert placement.granted(ME, 1, SECOND) == []
 
 
+def test_what_was_granted_takes_room_before_the_node_says_so() -> None:
+    placement = cluster(home={"CPU": 1}, second={"CPU": 1})
+    placement.demand(ME, JOB, want(1), 0.0)
+    placement.granted(ME, 1, HOME)
+    assert shares(placement.demand(OTHER, JOB, want(1), 0.0)) == {SECOND: 1}
+
+
 def test_the_share_of_a_node_that_ends_goes_elsewhere() -> None:
     placement = cluster(home={"CPU": 1}, second={"CPU": 1}, third={"CPU": 1})
     placement.demand(ME, JOB, want(2, x=0.0, CPU=1), 0.0)

@@ -56,6 +56,7 @@ class Object:
     pages: slice
     writer: bytes | None
     is_freed: bool = False
+    is_copy: bool = False
     is_tainted: bool = False
     views: Counter[bytes] = field(default_factory=Counter)  # process → views that it has
     believed: set[bytes] = field(default_factory=set)  # processes that the account waits for
@@ -88,9 +89,16 @@ class Store(RuleBasedStateMachine):
             if made.object_id == object_id:
                 made.is_freed = True
                 made.writer = None if made.writer == process else made.writer
+        evicted = [made for made in self.live() if not self.account.has(made.object_id)]
+        for made in evicted:
+            assert self.is_evictable(made)
+            assert self.used_pages() + num_pages > QUOTA_PAGES, "there was room"
+            made.is_freed = True
+            self.settle()
         self.settle()
         if placement is None:
             self.perform()
+            assert not any(map(self.is_evictable, self.live())), "there is something to drop"
             assert self.used_pages() + num_pages > QUOTA_PAGES, "there is room"
             return
         assert placement.size == size
@@ -122,13 +130,14 @@ class Store(RuleBasedStateMachine):
         return [made for made in self.objects if made.writer is not None]
 
     @precondition(being_written)
-    @rule(data=st.data())
-    def seal(self, data: st.DataObject) -> None:
-        self.finish(data.draw(st.sampled_from(self.being_written())))
+    @rule(data=st.data(), is_copy=st.booleans())
+    def seal(self, data: st.DataObject, is_copy: bool) -> None:
+        self.finish(data.draw(st.sampled_from(self.being_written())), is_copy)
 
-    def finish(self, made: Object) -> None:
+    def finish(self, made: Object, is_copy: bool = False) -> None:
         assert made.writer is not None
-        self.account.seal(made.object_id, made.writer)
+        self.account.seal(made.object_id, made.writer, is_copy)
+        made.is_copy = is_copy
         self.segments[made.segment].is_written[made.pages] = True
         made.writer = None
 
@@ -139,6 +148,10 @@ class Store(RuleBasedStateMachine):
         assert made.writer is not None
         self.account.abandon(made.object_id, made.writer)
         made.writer, made.is_freed = None, True
+
+    @staticmethod
+    def is_evictable(made: Object) -> bool:
+        return made.is_copy and made.writer is None and not made.believed
 
     def live(self) -> list[Object]:
         return [made for made in self.objects if not made.is_freed]
