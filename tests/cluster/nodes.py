@@ -1,0 +1,139 @@
+"""Which real nodes does a test join, kill and silence? All on this machine, each a process tree."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psutil
+
+import rdata
+from rdata.config import Settings
+from rdata.core.launch import LaunchedNode, NodeOptions, launch_node
+from tests.eventually import eventually
+
+TOKEN = b"the token of the tests' clusters"
+HOST = "127.0.0.1"
+
+
+class Node:
+    """A node, started as `rdata start` starts it."""
+
+    def __init__(self, launched: LaunchedNode) -> None:
+        self.agent = launched.process
+        self.id = launched.node_id
+        self.session_dir = launched.session_dir
+        self.address = launched.address.removeprefix("tcp:")  # HOST:PORT
+
+    def processes(self) -> list[psutil.Process]:
+        """Its agent, zygotes and workers."""
+        try:
+            agent = psutil.Process(self.agent.pid)
+            return [agent, *agent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self) -> None:
+        """Kill the agent; the rest ends by itself."""
+        self.agent.kill()
+        self.agent.wait()
+
+    def power_off(self) -> None:
+        """Kill all of it at once, as a machine does that loses power."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.agent.wait()
+
+    def freeze(self) -> None:
+        """Stop all of it: it keeps its connections, and says nothing."""
+        for process in self.processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for process in self.processes():
+            process.resume()
+
+    def end(self) -> None:
+        """End it in good order."""
+        if self.agent.poll() is None:
+            self.thaw()
+            self.agent.send_signal(signal.SIGTERM)
+            self.agent.wait(20)
+
+
+class Cluster:
+    """A head, and nodes that have joined it."""
+
+    def __init__(self, **head: Any) -> None:
+        self.nodes: list[Node] = []
+        self.head = self.add_node(**head)
+        self.address = self.head.address
+
+    def add_node(
+        self,
+        num_cpus: float = 1,
+        resources: Mapping[str, float] | None = None,
+        object_store_memory: int = 256 << 20,
+        port: int = 0,
+        settings: Settings | None = None,
+    ) -> Node:
+        """One more node; the first is the head."""
+        options = NodeOptions(
+            num_cpus,
+            dict(resources or {}),
+            object_store_memory,
+            token=TOKEN,
+            is_embedded=False,
+            host=HOST,
+            port=port,
+            head=self.nodes[0].address if self.nodes else "",
+        )
+        node = Node(launch_node(options, settings or Settings.from_environment()))
+        self.nodes.append(node)
+        return node
+
+    def wait_for_nodes(self, count: int | None = None) -> None:
+        """Until the driver's node knows that so many live (default: all that were added)."""
+        wanted = len(self.nodes) if count is None else count
+        assert eventually(lambda: num_alive() == wanted), rdata.nodes()
+
+    def close(self) -> None:
+        """End all nodes, the head last."""
+        for node in reversed(self.nodes):
+            node.end()
+
+
+def num_alive() -> int:
+    """How many nodes live, as the driver's node knows it."""
+    return sum(node["Alive"] for node in rdata.nodes())
+
+
+@contextlib.contextmanager
+def joined(cluster: Cluster) -> Iterator[Cluster]:
+    """With this process as a driver of the head's node."""
+    rdata.init(address=cluster.address)
+    try:
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        rdata.shutdown()
+
+
+@contextlib.contextmanager
+def running_cluster(**head: Any) -> Iterator[Cluster]:
+    """A head alone."""
+    cluster = Cluster(**head)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def where() -> str:
+    """The node of the process that calls this."""
+    node_id: str = rdata.get_runtime_context().node_id
+    return node_id
