@@ -25,7 +25,7 @@ from rdata.core.launch import LaunchedNode, NodeOptions, launch_node
 from rdata.core.node_files import choose_node, parse_token, read_token
 from rdata.core.options import amount, check_store_bytes, resource_amounts
 from rdata.core.session import default_temp_dir
-from rdata.core.visit import visit
+from rdata.core.visit import reach, visit
 from rdata.errors import NodeNotFoundError, NodeStartError, OptionError
 
 _TOKEN_VARIABLE = "RDATA_TOKEN"
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     """Start a node, and return when it serves; with --block, when it has ended."""
     given = _parser().parse_args(arguments)
     settings = Settings.from_environment()
-    options = _options(given)
+    options = _options(given, settings)
     if options.head:
         _check_head(options, settings)
     if given.block:
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _options(given: argparse.Namespace) -> NodeOptions:
+def _options(given: argparse.Namespace, settings: Settings) -> NodeOptions:
     num_cpus = None if given.num_cpus is None else amount("--num-cpus", given.num_cpus)
     resources = resource_amounts("--resources", _parse_json("--resources", given.resources))
     check_store_bytes("--object-store-memory", given.object_store_memory)
@@ -112,7 +112,7 @@ def _options(given: argparse.Namespace) -> NodeOptions:
         resources,
         given.object_store_memory,
         os.path.abspath(given.temp_dir),
-        _token(given, head),
+        _token(given, head, settings.connect_timeout_s),
         is_embedded=False,
         host=given.node_ip_address.removeprefix("[").removesuffix("]"),
         port=port,
@@ -131,7 +131,7 @@ def _parse_json(name: str, text: str | None) -> Any:
         ) from None
 
 
-def _token(given: argparse.Namespace, head: str) -> bytes:
+def _token(given: argparse.Namespace, head: str, timeout_s: float) -> bytes:
     if given.token_file is not None:
         return read_token(Path(given.token_file))
     if _TOKEN_VARIABLE in os.environ:
@@ -141,6 +141,7 @@ def _token(given: argparse.Namespace, head: str) -> bytes:
     try:
         return choose_node(head, given.temp_dir).token()
     except NodeNotFoundError:
+        reach(f"tcp:{head}", timeout_s).close()  # a wrong address needs no token
         raise NodeStartError(
             f"no token for the cluster at {head}: none of its nodes runs on this machine with this "
             "--temp-dir. Copy the token file from the head's machine (its `rdata start` has named "

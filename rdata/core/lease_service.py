@@ -160,7 +160,7 @@ class LeaseService:
     def _tick(self) -> None:
         now = time.monotonic()
         self._place(self._placement.tick(now))
-        self._act(self.scheduler.tick(now))
+        self._act(self.scheduler.tick(now))  # which announces: the store's use changes as well
         self._is_urgent = self._needs_ticks()
         delay_s = _URGENT_TICK_S if self._is_urgent else _TICK_S
         self._timer = self._loop.call_later(delay_s, self._tick)

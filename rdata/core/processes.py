@@ -58,6 +58,7 @@ class ProcessTable:
         """Enter a process."""
         self._processes[process.id] = process
         self._by_channel[process.channel] = process
+        self._deaths.pop(process.id, None)  # its node was taken for dead, and has joined again
         if process.registration is not None:
             self._jobs[process.id] = process.registration
 

@@ -61,11 +61,7 @@ def visit(address: str, token: bytes, timeout_s: float) -> Iterator[Visited]:
     NodeNotFoundError if nobody listens there, NodeStartError if it is not a node of this cluster.
     """
     name = address.partition(":")[2]
-    try:
-        sock = connect_node(address, timeout_s)
-    except OSError as error:
-        raise NodeNotFoundError(f"no rdata node at {name}: {error.strerror or error}") from error
-    with sock:
+    with reach(address, timeout_s) as sock:
         sock.settimeout(timeout_s)
         handshake = ClientHandshake(token, ROLE_DRIVER, new_process_id())
         try:
@@ -75,6 +71,15 @@ def visit(address: str, token: bytes, timeout_s: float) -> Iterator[Visited]:
         except (RefusedError, OSError) as error:
             raise NodeStartError(f"{name} does not let this program in: {error}") from error
         yield Visited(sock, name)
+
+
+def reach(address: str, timeout_s: float) -> socket.socket:
+    """A connection with whoever listens there. Raises NodeNotFoundError."""
+    try:
+        return connect_node(address, timeout_s)
+    except OSError as error:
+        name = address.partition(":")[2]
+        raise NodeNotFoundError(f"no rdata node at {name}: {error.strerror or error}") from error
 
 
 def _receive(sock: socket.socket, size: int) -> bytes:

@@ -12,6 +12,7 @@ import psutil
 import rdata
 from rdata.config import Settings
 from rdata.core.launch import LaunchedNode, NodeOptions, launch_node
+from rdata.core.session import default_temp_dir, sessions_folder, sweep
 from tests.eventually import eventually
 
 TOKEN = b"the token of the tests' clusters"
@@ -105,6 +106,10 @@ class Cluster:
         """End all nodes, the head last."""
         for node in reversed(self.nodes):
             node.end()
+        folder = sessions_folder(default_temp_dir())
+        with contextlib.suppress(OSError):
+            sweep(folder)  # as the next node would, after those that lost their power
+            folder.rmdir()
 
 
 def num_alive() -> int:

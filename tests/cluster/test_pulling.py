@@ -76,7 +76,8 @@ def test_all_copies_go_when_the_owner_lets_go(three_nodes: Cluster) -> None:
     ref = alice(numbers).remote(1_000_000)
     value = rdata.get(ref)
     assert rdata.get(ming(total).remote(ref)) == value.sum()
-    assert min(used_bytes()) >= value.nbytes
+    size = value.nbytes
+    assert eventually(lambda: min(used_bytes()) >= size), used_bytes()
     del ref, value
     assert eventually(lambda: used_bytes() == [0, 0, 0]), used_bytes()
 
