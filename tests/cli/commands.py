@@ -28,8 +28,10 @@ class Said:
 class Shell:
     """A terminal of a user whose nodes have their folders below `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: Sequence[str] = ()) -> None:
+        """`prefix`: a command that runs the rest of its line, somewhere else."""
         self.folder = folder
+        self.prefix = prefix
         root = str(Path(rdata.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self.environment = {**os.environ, "RDATA_TEMP_DIR": str(folder), "PYTHONPATH": path}
@@ -37,7 +39,7 @@ class Shell:
     def popen(self, command: Sequence[str], **variables: str) -> subprocess.Popen[str]:
         """Start a program of the interpreter's."""
         return subprocess.Popen(
-            [sys.executable, *command],
+            [*self.prefix, sys.executable, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
