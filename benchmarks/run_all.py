@@ -18,7 +18,18 @@ from harness import arguments, read_options
 from systems import PACKAGES, machine
 from table import Bar, Row, markdown
 
-THEMES = ("start", "tasks", "actors", "store", "memory", "csv", "take", "paillier", "leftovers")
+THEMES = (
+    "start",
+    "tasks",
+    "actors",
+    "store",
+    "cluster",
+    "memory",
+    "csv",
+    "take",
+    "paillier",
+    "leftovers",
+)
 HERE = Path(__file__).resolve().parent
 
 

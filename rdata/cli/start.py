@@ -21,6 +21,7 @@ from rdata.core.addresses import (
     joined_address,
     split_address,
 )
+from rdata.core.journal import journal_token
 from rdata.core.launch import LaunchedNode, NodeOptions, launch_node
 from rdata.core.node_files import choose_node, parse_token, read_token
 from rdata.core.options import amount, check_store_bytes, resource_amounts
@@ -90,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the cluster's token, from its head's folder (default: {_TOKEN_VARIABLE} in the "
         "environment, or what the cluster's node on this machine has; a new one for a head)",
     )
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="for --head: what a head must know that is started anew, with the same FILE and at "
+        "the same address, after this one was killed; its nodes join it again",
+    )
     parser.add_argument("--block", action="store_true", help="stay until the node has ended")
     # Of Ray's: there is neither a dashboard nor a report of usage.
     parser.add_argument("--include-dashboard", nargs="?", help=argparse.SUPPRESS)
@@ -107,16 +114,20 @@ def _options(given: argparse.Namespace, settings: Settings) -> NodeOptions:
     if not 0 <= port < 65536:
         raise OptionError(f"--port={port}: give 0 to 65535")
     head = joined_address(*split_address(given.address)) if given.address else ""
+    journal = os.path.abspath(given.journal) if given.journal else ""
+    if journal and head:
+        raise OptionError("--journal is for a head; the nodes that join it need none")
     return NodeOptions(
         num_cpus,
         resources,
         given.object_store_memory,
         os.path.abspath(given.temp_dir),
-        _token(given, head, settings.connect_timeout_s),
+        _token(given, head, journal, settings.connect_timeout_s),
         is_embedded=False,
         host=given.node_ip_address.removeprefix("[").removesuffix("]"),
         port=port,
         head=head,
+        journal=journal,
     )
 
 
@@ -131,11 +142,17 @@ def _parse_json(name: str, text: str | None) -> Any:
         ) from None
 
 
-def _token(given: argparse.Namespace, head: str, timeout_s: float) -> bytes:
+def _token(given: argparse.Namespace, head: str, journal: str, timeout_s: float) -> bytes:
+    token = None
     if given.token_file is not None:
-        return read_token(Path(given.token_file))
-    if _TOKEN_VARIABLE in os.environ:
-        return parse_token(os.environ[_TOKEN_VARIABLE], f"{_TOKEN_VARIABLE} in the environment")
+        token = read_token(Path(given.token_file))
+    elif _TOKEN_VARIABLE in os.environ:
+        token = parse_token(os.environ[_TOKEN_VARIABLE], f"{_TOKEN_VARIABLE} in the environment")
+    known = journal_token(journal) if journal else None
+    if token is not None and known is not None and token != known:
+        raise NodeStartError(f"the journal {journal} is of a cluster with another token")
+    if token is not None or known is not None:
+        return token or known or b""
     if not head:
         return os.urandom(32)
     try:

@@ -25,6 +25,7 @@ from rdata.core import ids
 from rdata.core import messages as m
 from rdata.core.addresses import joined_address
 from rdata.core.head_service import HeadService
+from rdata.core.journal import Journal
 from rdata.core.lease_service import LeaseService
 from rdata.core.links import NodeIdentity
 from rdata.core.listener import Listener, listen_for_others, listen_here
@@ -54,6 +55,7 @@ class NodeSpec:
     host: str  # where it listens for other nodes
     port: int  # 0: any that is free
     head: str  # host:port of the head to join; "" for a head
+    journal: str  # a head's file, for one that is started anew; "": none
     launcher_pid: int
     settings: Settings
 
@@ -117,7 +119,12 @@ class Agent:
             self._relay.links.address_of,
         )
         ask_head = self._relay.ask_head if spec.head else None
-        self._head = HeadService(self._processes, ask_head, self.end_process)
+        self._journal = Journal(spec.journal) if spec.journal else None
+        self._head = HeadService(self._processes, ask_head, self.end_process, self._journal)
+        if self._journal is not None:
+            self._journal.set_token(spec.token)
+            self._head.node_seen(self.address)  # what there was of it, ended with the last head
+            self.loop.call_later(settings.head_wait_s, self._head.stop_waiting)
         self._handlers: dict[type[m.Control], Callable[[Process, Any], None]] = {
             m.Create: self._on_create,
             m.Seal: lambda process, message: self._store.seal(process.id, message.object_id),
@@ -159,6 +166,8 @@ class Agent:
             self._relay.links.close()
             self._pool.close()
             self._store.close()
+            if self._journal is not None:
+                self._journal.close()
 
     def _watch_launcher(self, pid: int) -> None:
         """End with the driver that started this node, even if it never gets to register."""
@@ -235,9 +244,9 @@ class Agent:
 
     def receive(self, process: Process, message: m.Control) -> None:
         """A process, of this node or (see Neighbours) of another, asks for something."""
-        if isinstance(message, m.ActorPlaced) and process.is_local:
-            process.actor_class = message.class_name
-            if message.is_detached:
+        if isinstance(message, m.ActorPlaced | m.ActorStarted) and process.is_local:
+            process.actor.append(message)
+            if isinstance(message, m.ActorPlaced) and message.is_detached:
                 self._detach(process)
         handler = self._handlers.get(type(message))
         if handler is None:
@@ -320,6 +329,7 @@ class Agent:
             self._leases.detached(known)
             return
         self._processes.add(process)
+        self._head.process_arrived(process)
         if process.registration is not None:
             self._leases.job_started(process)
 
@@ -392,6 +402,7 @@ class Agent:
     def node_changed(self, node: bytes, state: cluster.NodeState) -> None:
         """See Neighbours."""
         self._view.changed(node, state)
+        self._head.node_seen(self._relay.links.address_of(node) or "")
         self._leases.node_changed(node, state)
 
     def node_gone(self, node: bytes) -> None:

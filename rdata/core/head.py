@@ -2,6 +2,9 @@
 
 Events return commands for the process around it. A named actor is found by (namespace, name) from
 its creation to its end; a detached one belongs to the head and outlives its creator.
+
+A head that is started anew takes up what the last one knew. Of processes that it has only read of,
+it waits to hear from their nodes.
 """
 
 from __future__ import annotations
@@ -55,9 +58,13 @@ class Head:
         # on different connections.
         self._early: dict[bytes, list[bytes]] = {}
         self._gone: set[bytes] = set()  # ended processes: what they created will not come
+        self._unseen: dict[bytes, str] = {}  # processes only read of → addresses of their nodes
+        self._changed: dict[bytes, None] = {}  # actors that have, since somebody took note
 
     def create(self, request: CreateActor) -> str:
         """Enter an actor. The answer is empty, or says why not: its name is taken."""
+        if request.actor in self._actors:  # asked again, of a head that was started anew
+            return ""
         if request.name:
             key = (request.namespace, request.name)
             if key in self._names:
@@ -68,6 +75,7 @@ class Head:
             self._names[key] = request.actor
         waiting = self._early.pop(request.actor, [])
         self._actors[request.actor] = ActorEntry(request, waiting=waiting)
+        self._changed[request.actor] = None
         return ""
 
     def find(self, name: str, namespace: str) -> CreateActor | None:
@@ -82,6 +90,7 @@ class Head:
             return [EndProcess(worker, self._deaths.get(actor, "the actor was ended"))]
         entry.worker, entry.address = worker, address
         self._by_worker[worker] = actor
+        self._changed[actor] = None
         return []
 
     def started(self, actor: bytes, failure: str) -> list[Command]:
@@ -92,6 +101,7 @@ class Head:
         if failure:
             return self._ended(actor, failure)
         entry.is_started = True
+        self._changed[actor] = None
         at = ActorAt(actor, entry.worker, entry.address, "")
         told: list[Command] = [Tell(process, at) for process in entry.waiting]
         entry.waiting.clear()
@@ -127,6 +137,7 @@ class Head:
         """A process has ended: an actor's own, or one that had created actors."""
         commands: list[Command] = []
         self._gone.add(process)
+        self._unseen.pop(process, None)
         for early in [id for id in self._early if owner_of(id) == process]:
             at = ActorAt(early, b"", "", "the process that created it has ended")
             commands += [Tell(asker, at) for asker in self._early.pop(early)]
@@ -140,11 +151,59 @@ class Head:
                 commands += self.kill(actor, f"the process that created it has ended ({reason})")
         return commands
 
+    # ------------------------------------------------------------ a head that is started anew
+
+    def take_changes(self) -> dict[bytes, ActorEntry | None]:
+        """The actors that have changed since the last call; None: it has ended."""
+        changed, self._changed = self._changed, {}
+        return {actor: self._actors.get(actor) for actor in changed}
+
+    def restore(self, entries: list[ActorEntry]) -> None:
+        """Take up what an earlier head knew."""
+        for entry in entries:
+            request = entry.request
+            self._actors[request.actor] = entry
+            if request.name:
+                self._names[request.namespace, request.name] = request.actor
+            if entry.worker:
+                self._by_worker[entry.worker] = request.actor
+                self._unseen[entry.worker] = _node_in(entry.address)
+            if not (request.is_detached and entry.worker):
+                self._unseen[request.owner] = _node_in(request.owner_address)
+
+    def process_seen(self, process: bytes) -> list[Command]:
+        """Its node says that it lives."""
+        self._unseen.pop(process, None)
+        entry = self._actors.get(self._by_worker.get(process, b""))
+        if entry is not None and entry.kill_reason:  # before its node was there to be told
+            return [EndProcess(process, entry.kill_reason)]
+        return []
+
+    def node_seen(self, address: str) -> list[Command]:
+        """The node there has named all processes that it has: it has no others."""
+        return self._give_up([id for id, node in self._unseen.items() if node == address])
+
+    def stop_waiting(self) -> list[Command]:
+        """Nodes that have not come by now have ended."""
+        return self._give_up(list(self._unseen))
+
+    def _give_up(self, processes: list[bytes]) -> list[Command]:
+        commands: list[Command] = []
+        for process in processes:
+            commands += self.process_gone(process, "it ended while the head was away")
+        return commands
+
     def _ended(self, actor: bytes, reason: str) -> list[Command]:
         entry = self._actors.pop(actor)
         if entry.request.name:
             del self._names[entry.request.namespace, entry.request.name]
         # Later callers read why. Bounded by the actors that a node can have had: some 100 bytes.
         self._deaths[actor] = reason
+        self._changed[actor] = None
         at = ActorAt(actor, b"", "", reason)
         return [Tell(process, at) for process in entry.waiting]
+
+
+def _node_in(address: str) -> str:
+    """The node's part of a process's address."""
+    return address.partition("@")[2]

@@ -10,7 +10,8 @@ from typing import Any
 
 from rdata.core import head
 from rdata.core import messages as m
-from rdata.core.head import Head
+from rdata.core.head import ActorEntry, Head
+from rdata.core.journal import Journal
 from rdata.core.processes import Process, ProcessTable
 
 Handler = Callable[[Process, Any], None]
@@ -24,9 +25,14 @@ class HeadService:
         processes: ProcessTable,
         ask_elsewhere: Handler | None,
         end_process: Callable[[bytes, str], None],
+        journal: Journal | None,
     ) -> None:
         """`ask_elsewhere(process, message)`: None on the head's own node."""
         self._head = Head()
+        self._journal = journal
+        self._unwritten: dict[bytes, ActorEntry | None] = {}
+        if journal is not None:
+            self._head.restore(journal.actors())
         self._processes = processes
         self._end_process = end_process
         served: dict[type[m.Control], Handler] = {
@@ -39,12 +45,25 @@ class HeadService:
         }
         self.handlers = served if ask_elsewhere is None else dict.fromkeys(served, ask_elsewhere)
 
+    def process_arrived(self, process: Process) -> None:
+        """There is a process, of any node."""
+        self._act(self._head.process_seen(process.id))
+
+    def node_seen(self, address: str) -> None:
+        """All processes of the node there have arrived."""
+        self._act(self._head.node_seen(address))
+
+    def stop_waiting(self) -> None:
+        """Nodes of which only the journal tells have had their time to come back."""
+        self._act(self._head.stop_waiting())
+
     def process_gone(self, process: Process, reason: str) -> None:
         """A process of any node has ended."""
         self._act(self._head.process_gone(process.id, reason))
 
     def _on_create_actor(self, process: Process, request: m.CreateActor) -> None:
         refusal = self._head.create(request)
+        self._note()
         answer = m.Failed(request.request, "ValueError", refusal) if refusal else None
         process.channel.send(answer or m.Done(request.request))
 
@@ -76,7 +95,24 @@ class HeadService:
     def _on_kill_actor(self, process: Process, message: m.KillActor) -> None:
         self._act(self._head.kill(message.actor, message.reason))
 
+    def _note(self) -> None:
+        """Before anybody is told."""
+        self._unwritten.update(self._head.take_changes())
+        if self._journal is None or not self._unwritten:
+            self._unwritten.clear()
+            return
+        try:
+            self._journal.write(self._unwritten)
+        except OSError as error:
+            text = f"the head's journal cannot be written, and is tried again later: {error}"
+            for process in self._processes:
+                if process.registration is not None:
+                    process.channel.send(m.Warn(text))
+            return
+        self._unwritten.clear()
+
     def _act(self, commands: list[head.Command]) -> None:
+        self._note()
         for command in commands:
             match command:
                 case head.Tell(process_id, message):

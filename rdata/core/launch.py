@@ -27,7 +27,8 @@ class NodeOptions:
     """What a node is started with; None: what the machine has, less what limits leave of it.
 
     An embedded node ends with this process. Another listens on `host` and `port` (0: a free one),
-    and joins the cluster whose head is at `head` (HOST:PORT), or (empty) is a head itself.
+    and joins the cluster whose head is at `head` (HOST:PORT), or (empty) is a head itself, which
+    goes on where the last one ended that had the same `journal` (a file; empty: none).
     """
 
     num_cpus: float | None = None
@@ -39,6 +40,7 @@ class NodeOptions:
     host: str = ""
     port: int = 0
     head: str = ""
+    journal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

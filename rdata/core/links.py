@@ -7,7 +7,7 @@
          │◄────────────────────────────────────── Welcome(·) ─│
 
 Every two nodes have one connection. A node is gone when that closes or is silent for long; who had
-dialled dials again for a while, the head for longer: it may be started anew.
+dialled dials again for a while: the head may be started anew, and a cable mended.
 """
 
 from __future__ import annotations
@@ -255,9 +255,7 @@ class Links:
         self._events.lost(node_id, reason)
         call = self._dialled.pop(node_id, None)
         if call is not None:
-            settings = self._settings
-            wait_s = settings.head_wait_s if call.is_joining else settings.connect_timeout_s
-            give_up_at = time.monotonic() + wait_s
+            give_up_at = time.monotonic() + self._settings.head_wait_s
             again = _Call(call.address, call.is_joining, give_up_at, None)
             self._loop.call_later(_DIAL_AGAIN_S, lambda: self._dial(again))
 

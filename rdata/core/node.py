@@ -73,6 +73,7 @@ def _spec(said: dict[str, Any]) -> NodeSpec:
         said["host"],
         said["port"],
         said["head"],
+        said["journal"],
         said["launcher_pid"],
         settings,
     )

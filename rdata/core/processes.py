@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
-from rdata.core.messages import Register
+from rdata.core.messages import ActorPlaced, ActorStarted, Register
 
 _KEPT_DEATHS = 10_000  # reasons of ended processes, for those who ask late
 
@@ -37,7 +37,13 @@ class Process:
     registration: Register | None = None  # of a driver
     node: bytes = b""  # of another node's process
     pidfd: int | None = None  # of a driver of this node
-    actor_class: str = ""  # of a worker of this node that is an actor's
+    # What a worker of this node has said of the actor that lives in it.
+    actor: list[ActorPlaced | ActorStarted] = field(default_factory=list)
+
+    @property
+    def actor_class(self) -> str:
+        """The class of the actor that lives in it; "" for none."""
+        return next((each.class_name for each in self.actor if isinstance(each, ActorPlaced)), "")
 
     @property
     def is_local(self) -> bool:

@@ -21,6 +21,9 @@ from rdata.core.messages import cluster
 from rdata.core.processes import Process, ProcessTable
 from rdata.core.wire.loop import Loop
 
+_Question = tuple[bytes, int | bytes]
+"""Who asks the head, and the request's number or the actor that it is about."""
+
 
 @dataclass(slots=True, eq=False)
 class GuestChannel:
@@ -95,6 +98,8 @@ class Relay:
         self._processes = processes
         self.links = Links(loop, agent.identity, agent.settings, self)
         self._for_head: list[cluster.FromProcess] = []  # while it is away
+        # What the head has not answered yet: asked again if it is started anew meanwhile.
+        self._unanswered: dict[_Question, cluster.FromProcess] = {}
 
     # ------------------------------------------------------------ what this node sends
 
@@ -109,6 +114,8 @@ class Relay:
     def ended(self, process: Process, reason: str) -> None:
         """Tell of the end of a process of this node."""
         self.links.tell_all(cluster.ProcessEnded(process.id, reason))
+        for question in [each for each in self._unanswered if each[0] == process.id]:
+            del self._unanswered[question]
 
     def ask(self, node: bytes, process: Process, message: m.Control) -> None:
         """What the process, of this node, wants of another."""
@@ -121,9 +128,14 @@ class Relay:
     def ask_head(self, process: Process, message: m.Control) -> None:
         """What the process, of this node, wants of the head, which is another; it may be away."""
         said = _said(process, message)
-        if self.links.head is None:
-            self._for_head.append(said)
-        else:
+        match message:
+            case m.CreateActor(request) | m.FindActor(request):
+                self._unanswered[process.id, request] = said
+            case m.LocateActor(actor):
+                self._unanswered[process.id, actor] = said
+            case _ if self.links.head is None:
+                self._for_head.append(said)
+        if self.links.head is not None:
             self.links.send(self.links.head, said)
 
     def end_process(self, process: Process, reason: str) -> None:
@@ -142,9 +154,7 @@ class Relay:
             self.links.send(node, self._introduction(process))
         self.links.send(node, self._agent.state())
         if node == self.links.head:
-            waiting, self._for_head = self._for_head, []
-            for said in waiting:
-                self.links.send(node, said)
+            self._brief_head(node)
 
     def received(self, node: bytes, message: cluster.Cluster) -> None:
         """See LinkEvents."""
@@ -158,6 +168,7 @@ class Relay:
                 if process is not None and process.is_local:
                     if isinstance(said, m.Granted):
                         self._agent.granted(node, process, said)
+                    self._answered(process_id, said)
                     process.channel.send(said)
             case cluster.ProcessStarted(process_id, job, address, registration):
                 channel = GuestChannel(self.links, node, process_id)
@@ -184,6 +195,24 @@ class Relay:
     def abandoned(self, reason: str) -> None:
         """See LinkEvents."""
         self._agent.fail(reason)
+
+    def _brief_head(self, node: bytes) -> None:
+        """Say what a head that has come back may not know, and ask what it has not answered."""
+        actors = [
+            _said(process, said)
+            for process in self._processes.of_node(b"")
+            for said in process.actor
+        ]
+        waiting, self._for_head = self._for_head, []
+        for said in (*actors, *self._unanswered.values(), *waiting):
+            self.links.send(node, said)
+
+    def _answered(self, process: bytes, answer: m.Control) -> None:
+        match answer:
+            case m.Done(request) | m.Failed(request) | m.FoundActor(request):
+                self._unanswered.pop((process, request), None)
+            case m.ActorAt(actor):
+                self._unanswered.pop((process, actor), None)
 
     def _introduction(self, process: Process) -> cluster.ProcessStarted:
         registration = self._processes.registration(process.id)

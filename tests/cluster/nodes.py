@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -43,20 +44,21 @@ class Node:
 
     def power_off(self) -> None:
         """Kill all of it at once, as a machine does that loses power."""
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        self._each(psutil.Process.kill)
         self.agent.wait()
 
     def freeze(self) -> None:
         """Stop all of it: it keeps its connections, and says nothing."""
-        for process in self.processes():
-            process.suspend()
+        self._each(psutil.Process.suspend)
 
     def thaw(self) -> None:
         """Let it go on."""
+        self._each(psutil.Process.resume)
+
+    def _each(self, act: Callable[[psutil.Process], None]) -> None:
         for process in self.processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                act(process)
 
     def end(self) -> None:
         """End it in good order."""
@@ -69,31 +71,42 @@ class Node:
 class Cluster:
     """A head, and nodes that have joined it."""
 
-    def __init__(self, **head: Any) -> None:
+    def __init__(self, journal: Path | None = None, **head: Any) -> None:
         self.nodes: list[Node] = []
-        self.head = self.add_node(**head)
+        self.journal = journal
+        self.head = self.add_head(journal=journal, **head)
         self.address = self.head.address
 
+    def add_head(self, port: int = 0, journal: Path | None = None, **options: Any) -> Node:
+        """A node that joins none."""
+        return self._start(port=port, journal=str(journal or ""), **options)
+
     def add_node(
+        self, num_cpus: float = 1, resources: Mapping[str, float] | None = None, **options: Any
+    ) -> Node:
+        """One more node, which joins the head."""
+        return self._start(num_cpus, resources, head=self.address, **options)
+
+    def _start(
         self,
         num_cpus: float = 1,
         resources: Mapping[str, float] | None = None,
         object_store_memory: int = 256 << 20,
-        port: int = 0,
-        settings: Settings | None = None,
+        **options: Any,
     ) -> Node:
-        """One more node; the first is the head."""
-        options = NodeOptions(
-            num_cpus,
-            dict(resources or {}),
-            object_store_memory,
-            token=TOKEN,
-            is_embedded=False,
-            host=HOST,
-            port=port,
-            head=self.nodes[0].address if self.nodes else "",
+        launched = launch_node(
+            NodeOptions(
+                num_cpus,
+                dict(resources or {}),
+                object_store_memory,
+                token=TOKEN,
+                is_embedded=False,
+                host=HOST,
+                **options,
+            ),
+            Settings.from_environment(),
         )
-        node = Node(launch_node(options, settings or Settings.from_environment()))
+        node = Node(launched)
         self.nodes.append(node)
         return node
 

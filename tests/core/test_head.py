@@ -193,3 +193,88 @@ def test_an_actor_that_created_actors_takes_them_along(head: Head) -> None:
     assert isinstance(ended, EndProcess)
     assert ended.process == OTHER
     assert "signal 11" in ended.reason
+
+
+# ---------------------------------------------------------------- a head that is started anew
+
+AT = "worker__@tcp:there:1"
+
+
+def restored(*requests: CreateActor, worker: bytes = WORKER) -> Head:
+    """A head that has read of these, the first of them on a worker."""
+    before = Head()
+    for number, made in enumerate(requests):
+        before.create(made)
+        if not number and worker:
+            before.placed(made.actor, worker, AT)
+            before.started(made.actor, "")
+    after = Head()
+    after.restore([entry for entry in before.take_changes().values() if entry is not None])
+    return after
+
+
+def test_changes_are_told_once_and_ends_as_such(head: Head) -> None:
+    make(head, request(name="it"))
+    head.create(request(ANOTHER))
+    changes = head.take_changes()
+    assert set(changes) == {ACTOR, ANOTHER}
+    assert changes[ACTOR] is not None
+    assert changes[ACTOR].is_started
+    assert head.take_changes() == {}
+    head.process_gone(WORKER, "killed")
+    assert head.take_changes() == {ACTOR: None}
+
+
+def test_what_was_read_is_found_at_once() -> None:
+    head = restored(request(name="it", is_detached=True))
+    assert head.find("it", "") is not None
+    assert head.locate(ACTOR, ASKER) == [Tell(ASKER, ActorAt(ACTOR, WORKER, AT, ""))]
+    assert "exists" in head.create(request(ANOTHER, name="it"))
+
+
+def test_a_process_that_its_node_names_lives_on() -> None:
+    head = restored(request(name="it", is_detached=True))
+    assert head.process_seen(WORKER) == []
+    assert head.node_seen("tcp:there:1") == []
+    assert head.stop_waiting() == []
+    assert head.find("it", "") is not None
+
+
+def test_a_process_that_its_node_does_not_name_has_ended() -> None:
+    head = restored(request(name="it", is_detached=True))
+    assert head.node_seen("tcp:elsewhere:1") == []
+    assert head.find("it", "") is not None
+    head.node_seen("tcp:there:1")
+    assert head.find("it", "") is None
+    assert "while the head was away" in death_of(head, ACTOR)
+
+
+def test_a_node_that_does_not_come_back_is_given_up() -> None:
+    head = restored(request(name="it", is_detached=True))
+    head.stop_waiting()
+    assert head.find("it", "") is None
+
+
+def test_an_actor_ends_with_an_owner_that_did_not_come_back() -> None:
+    head = restored(request(name="it"))
+    assert head.process_seen(WORKER) == []
+    (ended,) = head.stop_waiting()
+    assert isinstance(ended, EndProcess)
+    assert ended.process == WORKER
+
+
+def test_an_actor_that_was_to_end_is_ended_when_its_node_comes_back() -> None:
+    head = restored(request(name="it"))
+    head.process_gone(DRIVER, "it left")  # its node is not there to be told
+    (ended,) = head.process_seen(WORKER)
+    assert isinstance(ended, EndProcess)
+    assert ended.process == WORKER
+
+
+def test_a_creator_that_asks_again_is_not_refused() -> None:
+    made = request(name="it")
+    head = restored(made, worker=b"")
+    assert head.create(made) == ""
+    assert head.placed(ACTOR, WORKER, ADDRESS) == []
+    assert head.started(ACTOR, "") == []
+    assert head.locate(ACTOR, ASKER) == [Tell(ASKER, ActorAt(ACTOR, WORKER, ADDRESS, ""))]

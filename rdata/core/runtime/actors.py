@@ -210,7 +210,7 @@ class ActorTable:
         actor = self._by_worker.pop(process, None)
         if actor is None:
             return
-        if actor.creation is not None:  # the directory does not know that it ran there
+        if actor.key is not None:  # its creator's; the head may not know yet that it ran there
             self._agent.send(m.KillActor(ids.task_of(actor.id), reason))
         self._end(actor, self._died(actor, reason))
 

@@ -31,6 +31,34 @@ class RuntimeContext:
     actor_name: str | None = None
     assigned_resources: Mapping[str, float] | None = None
 
+    def get_job_id(self) -> str:
+        """The program's."""
+        return self.job_id
+
+    def get_node_id(self) -> str:
+        """That of the node where this runs, as in `rdata.nodes()`."""
+        return self.node_id
+
+    def get_worker_id(self) -> str:
+        """This process's."""
+        return self.worker_id
+
+    def get_task_id(self) -> str | None:
+        """That of the running task or actor call; None in a driver."""
+        return self.task_id
+
+    def get_task_name(self) -> str | None:
+        """What the running task is called in messages; None in a driver."""
+        return self.task_name
+
+    def get_actor_id(self) -> str | None:
+        """That of the actor that lives here; None elsewhere."""
+        return self.actor_id
+
+    def get_actor_name(self) -> str | None:
+        """The name that the actor was given; None without one."""
+        return self.actor_name
+
 
 class Runtime(Protocol):
     """Thread-safe throughout. What blocks says so; nothing else waits for another process."""
