@@ -192,8 +192,8 @@ class Agent:
                 self._visitors.arrived(sock)
             case m.Link():
                 self._relay.links.accept(sock, handshake.peer_id, first)
-            case m.Pull(object_id):
-                self._pulls.serve(sock, handshake.peer_id, object_id)
+            case m.Pull():
+                self._pulls.serve(sock, handshake.peer_id, first)
             case _:
                 sock.close()
 

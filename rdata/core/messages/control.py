@@ -73,9 +73,13 @@ class Link(Control, tag=44, gc=False):
 
 
 class Pull(Control, tag=45, gc=False):
-    """First frame from agent to agent on a connection of its own: send me that object."""
+    """First frame from agent to agent on a connection of its own: send me that object's part.
+
+    Large objects have several, which come at once; the 0th of others is all of them.
+    """
 
     object_id: bytes
+    part: int
 
 
 class Want(Control, tag=6, gc=False):

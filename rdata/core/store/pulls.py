@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 
 from rdata.config import Settings
 from rdata.core.ids import owner_of
-from rdata.core.messages import Failed, Open, Opened
+from rdata.core.messages import Failed, Open, Opened, Pull
 from rdata.core.store import transfer
 from rdata.core.store.accounting import Placement
-from rdata.core.store.segments import WritableSegment
 from rdata.core.store.service import StoreService
+from rdata.core.store.transfer import Place, Room, Source
 from rdata.core.wire.loop import Loop
-from rdata.errors import ObjectLostError, RdataError
+from rdata.errors import RdataError
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +35,7 @@ class _Pull:
     object_id: bytes
     waiting: list[tuple[bytes, Open]] = field(default_factory=list)
     is_freed: bool = False  # meanwhile, by its owner
-    room: Future[tuple[Placement, WritableSegment]] = field(default_factory=Future)
+    room: Future[Room] = field(default_factory=Future)
     is_placed: bool = False
 
 
@@ -81,29 +81,25 @@ class Pulls:
 
     def _fetch(self, pull: _Pull, address: str) -> None:
         """On a thread: get the object, and say what became of it."""
-        settings = self._settings
-        incoming = transfer.Incoming(address, self._token, self._node_id, pull.object_id)
+        connect_s, stall_s = self._settings.connect_timeout_s, self._settings.transfer_stall_s
+        source = Source(pull.object_id, address, self._node_id, self._token, connect_s, stall_s)
+
+        def find_room(size: int) -> Room:
+            self._loop.call_soon(lambda: self._find_room(pull, size))
+            return pull.room.result()
+
         error: RdataError | None = None
         try:
-            size = incoming.begin(settings.connect_timeout_s, settings.transfer_stall_s)
-            if size is None:
-                raise ObjectLostError(
-                    f"object {pull.object_id.hex()} is no longer in the store of the node at"
-                    f" {address}"
-                )
-            self._loop.call_soon(lambda: self._make_room(pull, size))
-            placement, segment = pull.room.result()
-            incoming.receive(segment, placement.offset, size, is_resident=placement.is_resident)
+            transfer.fetch(source, find_room)
         except RdataError as failure:
             error = failure
-        finally:
-            incoming.close()
         self._loop.call_soon(lambda: self._fetched(pull, error))
 
-    def _make_room(self, pull: _Pull, size: int) -> None:
+    def _find_room(self, pull: _Pull, size: int) -> None:
         def placed(placement: Placement) -> None:
             pull.is_placed = True
-            pull.room.set_result((placement, self._store.writable(placement)))
+            segment = self._store.writable(placement)
+            pull.room.set_result(Room(segment, placement.offset, placement.is_resident))
 
         store = self._store
         store.place(self._node_id, pull.object_id, size, placed, pull.room.set_exception)
@@ -127,32 +123,31 @@ class Pulls:
 
     # ------------------------------------------------------------ objects of this node
 
-    def serve(self, sock: socket.socket, node: bytes, object_id: bytes) -> None:
-        """Another node's agent wants the object over this connection, which is closed then."""
-        account = self._store.account
+    def serve(self, sock: socket.socket, node: bytes, pull: Pull) -> None:
+        """Another node's agent wants an object over this connection, which is closed then."""
+        account, object_id = self._store.account, pull.object_id
         placement = account.open(object_id, self._node_id)
         if placement is None and account.is_being_written(object_id):
-            self._store.once_changed(self._node_id, lambda: self.serve(sock, node, object_id))
+            self._store.once_changed(self._node_id, lambda: self.serve(sock, node, pull))
             return
         place = None
         if placement is not None:
             self._copies[object_id].add(node)
-            place = os.dup(self._store.descriptor(placement)), placement.offset, placement.size
-        threading.Thread(target=self._send, args=(sock, object_id, place), daemon=True).start()
+            fd = os.dup(self._store.descriptor(placement))
+            place = Place(fd, placement.offset, placement.size)
+        threading.Thread(target=self._send, args=(sock, pull, place), daemon=True).start()
 
-    def _send(
-        self, sock: socket.socket, object_id: bytes, place: tuple[int, int, int] | None
-    ) -> None:
-        """On a thread: send the object at `place`, if there is one."""
+    def _send(self, sock: socket.socket, pull: Pull, place: Place | None) -> None:
+        """On a thread: send what is wanted of the object at `place`, if there is one."""
         try:
-            transfer.serve(sock, place, self._settings.transfer_stall_s)
+            transfer.serve(sock, place, pull.part, self._settings.transfer_stall_s)
         except OSError:  # who asked is gone, or its network; it knows
             pass
         finally:
             sock.close()
             if place is not None:
-                os.close(place[0])
-                self._loop.call_soon(lambda: self._store.unpin(self._node_id, [object_id], []))
+                os.close(place.fd)
+                self._loop.call_soon(lambda: self._store.unpin(self._node_id, [pull.object_id], []))
 
     # ------------------------------------------------------------ ends
 
