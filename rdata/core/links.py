@@ -272,4 +272,4 @@ class Links:
     def _check_later(self) -> None:
         self._checking = None
         if self.nodes:
-            self._checking = self._loop.call_later(self._settings.node_silence_s / 4, self._check)
+            self._checking = self._loop.call_later(self._settings.node_silence_s / 8, self._check)

@@ -14,7 +14,7 @@ from typing import Any
 from rdata.core.messages import Attach, AttachFailed, Direct, direct_decoder
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
 from rdata.core.wire.connection import Connection
-from rdata.core.wire.dial import connect_node
+from rdata.core.wire.dial import begin_connecting
 from rdata.core.wire.loop import Loop
 
 _DEATH_NEWS_S = 5.0  # the agent tells of a process's end within milliseconds of it
@@ -79,7 +79,7 @@ class Peers:
             node = address.partition("@")[2]
             if node == self.home.address:
                 node = self.home.local_address
-            sock = connect_node(node, self._timeout_s)
+            sock = begin_connecting(node, self._timeout_s)  # the caller holds the runtime's lock
         except OSError as error:
             reason = f"its node cannot be reached: {error.strerror or error}"
             self._loop.call_soon(lambda: self._on_gone(process, reason))

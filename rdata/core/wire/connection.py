@@ -73,8 +73,8 @@ class Connection:
         self._rest: memoryview | None = None  # of a frame that the socket took partly
         self._writing = threading.Lock()
         self._waits_for_room = False
-        if handshake is not None:
-            self._write_now(handshake.hello)
+        self._is_greeted = handshake is None
+        self._greet()
         loop.call_soon(self._start)
 
     def send(self, message: msgspec.Struct, fds: Sequence[int] = ()) -> None:
@@ -108,6 +108,20 @@ class Connection:
         """After a fork, in the child: let go of the descriptor, and nothing else."""
         self.is_closed = True
         os.close(self.sock.detach())
+
+    def _greet(self) -> None:
+        """Begin the handshake, or have that done once the socket is connected."""
+        if self._is_greeted or self._handshake is None:
+            return
+        try:
+            self._write_now(self._handshake.hello)
+            self._is_greeted = True
+        except BlockingIOError:
+            self._waits_for_room = True
+            self._loop.call_soon(self._watch_writes)
+        except OSError as error:  # it could not be connected
+            reason = f"connection failed: {error.strerror or error}"
+            self._loop.call_soon(lambda: self._close(reason))
 
     def _start(self) -> None:
         if not self.is_closed:
@@ -267,6 +281,7 @@ class Connection:
             return
         self._loop.watch_writes(self.sock.fileno(), self._on_readable, None)
         self._waits_for_room = False
+        self._greet()
         self._flush()
 
     def _close_after_reading(self, reason: str) -> None:

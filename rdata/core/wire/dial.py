@@ -5,12 +5,32 @@ A node's address is `unix:<path>`, or `tcp:<host>:<port>` where nodes of other m
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 
 from rdata.core.addresses import split_address
 
 _CONNECT_PAUSE_S = 0.005
+
+
+def begin_connecting(address: str, timeout_s: float) -> socket.socket:
+    """A socket that is connected to a node's port, or will be: it is non-blocking.
+
+    For a Connection, which copes with both. Raises OSError.
+    """
+    scheme, _, path = address.partition(":")
+    if scheme != "tcp":
+        return connect_node(address, timeout_s)
+    # Nodes tell their addresses as numbers, so there is no name server to wait for.
+    found = socket.getaddrinfo(*split_address(path), type=socket.SOCK_STREAM)
+    family, kind, protocol, _, place = found[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with contextlib.suppress(BlockingIOError):  # it is under way
+        sock.connect(place)
+    return sock
 
 
 def connect_node(address: str, timeout_s: float) -> socket.socket:
