@@ -21,7 +21,7 @@ from rdata.core.addresses import (
     joined_address,
     split_address,
 )
-from rdata.core.journal import journal_token
+from rdata.core.agent.journal import journal_token
 from rdata.core.launch import LaunchedNode, NodeOptions, launch_node
 from rdata.core.node_files import choose_node, parse_token, read_token
 from rdata.core.options import amount, check_store_bytes, resource_amounts

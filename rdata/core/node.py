@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from rdata.config import Settings
 from rdata.core import worker
-from rdata.core.agent import Agent, NodeSpec
+from rdata.core.agent.agent import Agent, NodeSpec
 from rdata.core.machine import default_num_cpus, default_store_bytes
 from rdata.core.node_files import NodeRecord, publish, this_version, unpublish
 from rdata.core.session import Session, create_session

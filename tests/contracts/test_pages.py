@@ -118,7 +118,7 @@ def test_each_heading_of_the_design_is_in_the_tree() -> None:
 def test_each_part_of_the_tree_has_a_heading_in_the_design() -> None:
     parts = {
         path
-        for folder in ("rdata", "rdata/core", "rdata/dataset")
+        for folder in ("rdata", "rdata/core", "rdata/core/agent", "rdata/dataset")
         for path in (ROOT / folder).iterdir()
         if (path.suffix == ".py" and path.name != "__init__.py")
         or (path.is_dir() and any(path.rglob("*.py")))

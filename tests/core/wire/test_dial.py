@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from rdata.core import messages as m
-from rdata.core.listener import Listener
+from rdata.core.agent.listener import Listener
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake, ServerHandshake
 from rdata.core.wire.dial import begin_connecting, connect_node
 from rdata.core.wire.loop import Loop

@@ -24,24 +24,24 @@ from rdata.config import Settings
 from rdata.core import ids
 from rdata.core import messages as m
 from rdata.core.addresses import joined_address
-from rdata.core.head_service import HeadService
-from rdata.core.journal import Journal
-from rdata.core.lease_service import LeaseService
-from rdata.core.links import NodeIdentity
-from rdata.core.listener import Listener, listen_for_others, listen_here
+from rdata.core.agent.head_service import HeadService
+from rdata.core.agent.journal import Journal
+from rdata.core.agent.lease_service import LeaseService
+from rdata.core.agent.links import NodeIdentity
+from rdata.core.agent.listener import Listener, listen_for_others, listen_here
+from rdata.core.agent.node_view import NodeView
+from rdata.core.agent.processes import Process, ProcessTable
+from rdata.core.agent.relay import Relay
+from rdata.core.agent.visitors import Visitors
+from rdata.core.agent.worker_pool import WorkerPool, WorkerProcess
 from rdata.core.messages import cluster
-from rdata.core.node_view import NodeView
-from rdata.core.processes import Process, ProcessTable
-from rdata.core.relay import Relay
 from rdata.core.session import Session
 from rdata.core.store.accounting import StoreAccount
 from rdata.core.store.pulls import Pulls
 from rdata.core.store.service import StoreService
-from rdata.core.visitors import Visitors
 from rdata.core.wire.auth import ServerHandshake
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
-from rdata.core.worker_pool import WorkerPool, WorkerProcess
 
 
 @dataclass(frozen=True, slots=True)

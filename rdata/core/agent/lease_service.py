@@ -16,15 +16,15 @@ from typing import Any
 from rdata.config import Settings
 from rdata.core import ids
 from rdata.core import messages as m
+from rdata.core.agent.processes import Process, ProcessTable
+from rdata.core.agent.relay import Relay
+from rdata.core.agent.worker_pool import WorkerPool, WorkerSetup
 from rdata.core.messages.cluster import NodeState
-from rdata.core.processes import Process, ProcessTable
-from rdata.core.relay import Relay
 from rdata.core.scheduling import commands, placement
 from rdata.core.scheduling.demands import Demand
 from rdata.core.scheduling.leases import LeaseScheduler
 from rdata.core.scheduling.placement import Placement
 from rdata.core.wire.loop import Loop, Timer
-from rdata.core.worker_pool import WorkerPool, WorkerSetup
 
 _TICK_S = 2.0
 _URGENT_TICK_S = 0.05  # while somebody waits for a lease

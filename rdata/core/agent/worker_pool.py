@@ -21,7 +21,7 @@ import msgspec
 
 import rdata
 from rdata.core import zygote
-from rdata.core.log_stream import LogStream
+from rdata.core.agent.log_stream import LogStream
 from rdata.core.wire.loop import Loop
 from rdata.core.zygote import Exited, Fork, Forked, Preload, Ready
 

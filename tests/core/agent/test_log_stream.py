@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rdata.core.log_stream import LogStream
+from rdata.core.agent.log_stream import LogStream
 from rdata.core.wire.loop import Loop
 from tests.core.wire.ends import on_loop, running_loop
 from tests.eventually import eventually

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rdata.core import listener as listeners
 from rdata.core import messages as m
-from rdata.core.listener import Listener
+from rdata.core.agent import listener as listeners
+from rdata.core.agent.listener import Listener
 from rdata.core.wire import auth
 from rdata.core.wire.auth import ClientHandshake, ServerHandshake
 from rdata.core.wire.connection import encode_frame

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from rdata.config import Settings
 from rdata.core import messages as m
-from rdata.core.links import Links, NodeIdentity
+from rdata.core.agent.links import Links, NodeIdentity
+from rdata.core.agent.processes import Process, ProcessTable
 from rdata.core.messages import cluster
-from rdata.core.processes import Process, ProcessTable
 from rdata.core.wire.loop import Loop
 
 _Question = tuple[bytes, int | bytes]

@@ -10,9 +10,9 @@ from typing import Any
 
 from rdata.core import head
 from rdata.core import messages as m
+from rdata.core.agent.journal import Journal
+from rdata.core.agent.processes import Process, ProcessTable
 from rdata.core.head import ActorEntry, Head
-from rdata.core.journal import Journal
-from rdata.core.processes import Process, ProcessTable
 
 Handler = Callable[[Process, Any], None]
 

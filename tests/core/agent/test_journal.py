@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rdata.core.agent.journal import Journal, journal_token
 from rdata.core.head import ActorEntry
-from rdata.core.journal import Journal, journal_token
 from rdata.core.messages import CreateActor
 from rdata.exceptions import NodeStartError
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from rdata.core import messages as m
 from rdata.core.addresses import DEFAULT_HOST, split_address
-from rdata.core.links import NodeIdentity
+from rdata.core.agent.links import NodeIdentity
+from rdata.core.agent.worker_pool import WorkerPool
 from rdata.core.messages.cluster import NodeState
 from rdata.core.scheduling.leases import LeaseScheduler
 from rdata.core.session import Session
 from rdata.core.store.service import StoreService
-from rdata.core.worker_pool import WorkerPool
 
 
 class NodeView:

@@ -1,0 +1,1 @@
+"""A node's agent: what it serves, one file each, and what wires them together (`agent.py`)."""
