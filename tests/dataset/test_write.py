@@ -186,6 +186,25 @@ def test_arguments_reach_the_writer(tmp_path: Path) -> None:
     assert "PLAIN_DICTIONARY" not in str(metadata.row_group(0).column(0).encodings)
 
 
+def test_columns_that_repeat_themselves_get_dictionaries(tmp_path: Path) -> None:
+    count = 400_000
+    columns = {
+        "word": [f"word {index % 1000}" for index in range(count)],
+        "number": [index % 100 for index in range(count)],
+        "empty": pa.nulls(count, pa.float64()),
+        "text": [f"text number {index}" for index in range(count)],
+    }
+    table = pa.table(columns)
+    rdata.from_arrow(table).repartition(1).write_parquet(tmp_path)
+    assert rdata.read_parquet(tmp_path).to_pandas().equals(table.to_pandas())
+    group = pq.read_metadata(min(tmp_path.glob("*.parquet"))).row_group(0)
+    has_dictionary = {
+        group.column(index).path_in_schema: group.column(index).has_dictionary_page
+        for index in range(group.num_columns)
+    }
+    assert has_dictionary == {"word": True, "number": True, "empty": True, "text": False}
+
+
 def test_urls_are_written_through_fsspec() -> None:
     filesystem = fsspec.filesystem("memory")
     filesystem.mkdirs("/out", exist_ok=True)

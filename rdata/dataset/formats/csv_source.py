@@ -7,12 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rdata.dataset.block import no_rows
-from rdata.dataset.formats.csv import CsvOptions, CsvPlan, CsvRange, plan_csv, read_csv_range
+from rdata.dataset.formats.csv import (
+    PIECE_BYTES,
+    CsvOptions,
+    CsvPlan,
+    CsvRange,
+    plan_csv,
+    read_csv_range,
+)
 from rdata.dataset.formats.paths import PathArgument
 from rdata.lazy import pa
 
 SPLIT_BYTES = 40 << 20  # smaller: overhead of tasks and files; larger: workers idle at the end
-PIECE_BYTES = 2 << 20  # of text parsed at once: the columns stay in the cache between two passes
 LEAST_PIECE_BYTES = 64 << 10  # where only a few rows are wanted
 
 

@@ -26,11 +26,14 @@ from rdata.dataset.formats.paths import (
     open_file,
 )
 from rdata.errors import DataError
-from rdata.lazy import pa, pq
+from rdata.lazy import np, pa, pq
 
 SUFFIXES = (".parquet",)
 SPLIT_BYTES = 64 << 20  # of decoded columns in a task; smaller: overhead, larger: idle at the end
 ROW_GROUP_BYTES = 64 << 20  # of a written file; smaller: dictionaries are begun anew more often
+DICTIONARY_BYTES = 1 << 20  # of a column's different values in a row group: Arrow's default
+SAMPLED_STEP = 2654435761  # spreads them as if drawn: a prime, near 2 ** 32 by the golden ratio
+SAMPLED_ROWS = 2048  # fewer: values near that bound are miscounted; more: time for each file
 PIECE_BYTES = 16 << 20  # of decoded columns at once: bounds a task's memory
 
 
@@ -254,7 +257,7 @@ class ParquetSink:
                     if writing is not None:
                         writing.close()
                     files.append(self.job.new_file(task_index, len(files), block.schema))
-                    writing = _Writing(self, files[-1])
+                    writing = _Writing(self, files[-1], block)
                 writing.write(block)
                 files[-1] = files[-1].with_rows(block.num_rows)
         finally:
@@ -265,21 +268,48 @@ class ParquetSink:
     def recast(self, file: WrittenFile, schema: pa.Schema) -> WrittenFile:
         """Write a file again, with the schema that the other files of the job have."""
         recast = self.job.recast_file(file, schema)
-        writing = _Writing(self, recast)
-        try:
-            with _open(file.temporary_path, self.job.storage_options) as written:
+        with _open(file.temporary_path, self.job.storage_options) as written:
+            writing = _Writing(self, recast, no_rows(schema))
+            try:
                 for batch in written.iter_batches(use_threads=False):
                     table = plain(pa.Table.from_batches([batch]))
                     writing.write(conform(table, schema, self.label))
-        finally:
-            writing.close()
+            finally:
+                writing.close()
         return recast
 
 
-class _Writing:
-    """A file being written."""
+def _repetitive_columns(block: pa.Table) -> list[str] | bool:
+    """Name the columns that are worth a dictionary; True for all, as Arrow writes them.
 
-    def __init__(self, sink: ParquetSink, file: WrittenFile) -> None:
+    Arrow begins a dictionary for every column, and gives up where it outgrows `DICTIONARY_BYTES`:
+    a column of many different values then takes more time, and more bytes, than one without. So
+    this foresees how many there are: n rows drawn from N values repeat some n * n / 2N times.
+    """
+    if not block.num_rows or not all(_is_plain(field.type) for field in block.schema):
+        return True  # of nested columns, Arrow would want to know the names of their leaves
+    sample = block
+    if block.num_rows > SAMPLED_ROWS:
+        sample = block.take(np.arange(SAMPLED_ROWS) * SAMPLED_STEP % block.num_rows)
+    repetitive = []
+    for name, column in zip(sample.column_names, sample.columns, strict=True):
+        values = column.drop_null()
+        num_repeats = len(values) - len(values.unique())
+        num_values = len(values) ** 2 / (2 * max(num_repeats, 1))
+        if num_values * values.nbytes <= DICTIONARY_BYTES * len(values):
+            repetitive.append(name)
+    return repetitive
+
+
+def _is_plain(type: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_primitive(type) or types.is_string(type) or types.is_large_string(type))
+
+
+class _Writing:
+    """A file being written; its rows will be like those of `sample`."""
+
+    def __init__(self, sink: ParquetSink, file: WrittenFile, sample: pa.Table) -> None:
         self._row_group_size = sink.row_group_size
         self._output = open_output(file.temporary_path, sink.job.storage_options)
         compression: Any = sink.compression or "none"
@@ -288,7 +318,7 @@ class _Writing:
                 self._output,
                 file.schema,
                 compression=compression,
-                **sink.arrow_parquet_args,
+                **{"use_dictionary": _repetitive_columns(sample), **sink.arrow_parquet_args},
             )
         except BaseException:
             self._output.close()

@@ -12,6 +12,14 @@ from __future__ import annotations
 from rdata.dataset.formats.csv.options import CsvOptions, csv_options
 from rdata.dataset.formats.csv.pieces import CsvRange
 from rdata.dataset.formats.csv.plan import CsvPlan, plan_csv
-from rdata.dataset.formats.csv.reader import read_csv_range
+from rdata.dataset.formats.csv.reader import PIECE_BYTES, read_csv_range
 
-__all__ = ["CsvOptions", "CsvPlan", "CsvRange", "csv_options", "plan_csv", "read_csv_range"]
+__all__ = [
+    "PIECE_BYTES",
+    "CsvOptions",
+    "CsvPlan",
+    "CsvRange",
+    "csv_options",
+    "plan_csv",
+    "read_csv_range",
+]

@@ -100,6 +100,17 @@ class RangeText:
         """The offset, in the file's content, of the current piece."""
         return self._window.base
 
+    @property
+    def has_quotes(self) -> bool:
+        """Whether the quote character is in the current piece, or close behind it."""
+        quote = self._dialect.quote
+        return quote is not None and self._window.data.find(quote) >= 0
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether all bytes of the current piece, and those close behind it, are ASCII."""
+        return self._window.data.isascii()
+
     def pieces(self, piece_bytes: int) -> Iterator[memoryview]:
         """Give the rows, whole, about `piece_bytes` at a time, and less at first.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 from rdata.dataset.errors import CsvColumnsError
 from rdata.dataset.formats.csv.faults import explain
@@ -10,7 +11,7 @@ from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.parse import parse_rows
 from rdata.dataset.formats.csv.pieces import CsvRange, RangeText, open_range
 from rdata.dataset.formats.csv.window import as_utf8
-from rdata.lazy import pa
+from rdata.lazy import pa, pa_csv
 
 PIECE_BYTES = 8 << 20  # less: Arrow's buffers are made anew more often (3 % at 2 MiB)
 
@@ -100,18 +101,24 @@ class _Parse:
         # Arrow takes an empty list for all columns; one column counts the rows as well.
         included = wanted or [name for name in schema.names if name in text.head.columns][:1]
         self._types = {name: schema.field(name).type for name in included}
-        self._parse_options = options.arrow_parse_options(path)
-        self._convert_options = options.arrow_convert_options(
-            self._types, included, options.include_missing_columns
-        )
+        self._arrow_options = {
+            (has_quotes, is_ascii): _arrow_options(
+                options, path, self._types, has_quotes=has_quotes, is_ascii=is_ascii
+            )
+            for has_quotes in (False, True)
+            for is_ascii in (False, True)
+        }
 
     def __call__(self, piece: memoryview) -> pa.Table:
+        parse_options, convert_options = self._arrow_options[
+            self._text.has_quotes, self._text.is_ascii
+        ]
         try:
             table = parse_rows(
                 as_utf8(piece, self._options),
                 self._text.head.columns,
-                self._parse_options,
-                self._convert_options,
+                parse_options,
+                convert_options,
                 self._threads,
             )
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
@@ -119,3 +126,25 @@ class _Parse:
                 error, bytes(piece), self._text, self._path, self._types, self._options
             ) from error
         return table if self._wanted else table.select([])
+
+
+def _arrow_options(
+    options: CsvOptions,
+    path: str,
+    types: Mapping[str, pa.DataType],
+    *,
+    has_quotes: bool,
+    is_ascii: bool,
+) -> tuple[pa_csv.ParseOptions, pa_csv.ConvertOptions]:
+    """Make Arrow's options for a piece: it is an eighth faster where it looks for less.
+
+    A search of the piece costs a fiftieth of that; it leaves out what could not be found.
+    """
+    if not has_quotes:
+        options = dataclasses.replace(options, quote_char=None)
+    if is_ascii:
+        options = dataclasses.replace(options, check_utf8=False)
+    return (
+        options.arrow_parse_options(path),
+        options.arrow_convert_options(types, types, options.include_missing_columns),
+    )

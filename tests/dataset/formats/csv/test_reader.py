@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 
-from rdata.dataset.errors import CsvColumnsError
+from rdata.dataset.errors import CsvColumnsError, CsvEncodingError
 from rdata.dataset.formats.csv import csv_options, plan_csv, read_csv_range
 
 
@@ -213,3 +213,24 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
     plan = plan_csv(write(tmp_path / "a.csv", NUMBERS), options)
     tables = read_csv_range(plan.ranges[0], plan.schema, options, threads=True)
     assert pa.concat_tables(list(tables)) == EXPECTED
+
+
+@pytest.mark.parametrize("target_bytes", [20_000, 1 << 20])
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [('"a ""b"", c\nd"', 'a "b", c\nd'), ("é", "é"), ('"é"', "é"), ("a", "a")],
+)
+def test_what_comes_late_is_read_as_if_it_had_come_at_first(
+    tmp_path: Path, written: str, value: str, target_bytes: int
+) -> None:
+    """Pieces without quotes, and those of ASCII alone, are parsed in simpler ways."""
+    late = f"20000,{written}\n" + "20001,after\n"
+    table = read(write(tmp_path / "a.csv", NUMBERS + late), target_bytes)
+    expected = pa.table({"x": [20_000, 20_001], "y": [value, "after"]})
+    assert table.combine_chunks() == pa.concat_tables([EXPECTED, expected]).combine_chunks()
+
+
+def test_bytes_that_are_no_text_are_found_wherever_they_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", NUMBERS.encode() + b"20000,\xff\n")
+    with pytest.raises(CsvEncodingError, match="20002"):
+        read(path)
