@@ -139,6 +139,11 @@ def concat(blocks: Sequence[pa.Table], origin: str) -> pa.Table:
     return pa.concat_tables([conform(block, schema, origin) for block in filled])
 
 
+def part(block: pa.Table, start: int, num_rows: int) -> pa.Table:
+    """At most so many rows from `start` on; Arrow's `slice` makes up rows where no column is."""
+    return block.slice(start, min(num_rows, block.num_rows - start))
+
+
 def rebatch(blocks: Iterable[pa.Table], num_rows: int, origin: str) -> Iterator[pa.Table]:
     """Regroup rows, in order, into tables of `num_rows`; the last may have fewer."""
     pending: list[pa.Table] = []

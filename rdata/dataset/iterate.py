@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rdata.dataset.batch import BatchFormat, to_batch
-from rdata.dataset.block import pylist, rebatch
+from rdata.dataset.block import part, pylist, rebatch
 from rdata.dataset.executor import execute, launcher_for
 from rdata.dataset.logical import Operator
 from rdata.dataset.planner import plan
@@ -31,7 +31,7 @@ def rows_of(operator: Operator) -> Iterator[dict[str, Any]]:
     """Run a chain and give its rows, as dicts of Python values."""
     for block in blocks_of(operator):
         for start in range(0, block.num_rows, ROWS_AT_ONCE):
-            yield from pylist(block.slice(start, ROWS_AT_ONCE))
+            yield from pylist(part(block, start, ROWS_AT_ONCE))
 
 
 def batches_of(

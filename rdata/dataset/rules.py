@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from rdata.dataset.block import part
 from rdata.dataset.columns import renamed
 from rdata.dataset.logical import (
     AddColumn,
@@ -63,7 +64,7 @@ def _limited_blocks(below: InMemory, limit: Limit) -> InMemory:
     kept = []
     left = limit.num_rows
     for block in below.blocks:
-        kept.append(block.slice(0, left))
+        kept.append(part(block, 0, left))
         left -= block.num_rows
         if left <= 0:
             break

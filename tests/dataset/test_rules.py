@@ -249,3 +249,11 @@ def test_unknown_columns_are_named_before_anything_runs() -> None:
         plan(dataset.rename_columns(["p"])._operator)
     with pytest.raises(DataError, match=r"sum\(prize\): there is no column 'prize'"):
         dataset.sum("prize")
+
+
+def test_a_limit_makes_no_rows_up_where_only_rows_are_counted() -> None:
+    """Arrow's `slice` of a table without columns does not stop at its end."""
+    few = rdata.from_items([{"a": 1}, {"a": 2}])
+    for dataset in (few.limit(0).repartition(1).limit(4), few.repartition(1).limit(4)):
+        counted = Aggregate(dataset._operator, AggregateSink((CountRows(),)))
+        assert _one(counted, plan(counted)) == [len(dataset.take_all())]

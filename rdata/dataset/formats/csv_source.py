@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rdata.dataset.block import no_rows
+from rdata.dataset.block import no_rows, part
 from rdata.dataset.formats.csv import (
     PIECE_BYTES,
     CsvOptions,
@@ -61,7 +61,7 @@ def _first(pieces: Iterator[pa.Table], limit: int | None) -> Iterator[pa.Table]:
         yield from pieces
         return
     for piece in pieces:
-        yield piece.slice(0, limit)
+        yield part(piece, 0, limit)
         limit -= piece.num_rows
         if limit <= 0:
             return

@@ -10,6 +10,7 @@ from typing import Any
 from rdata.dataset.block import (
     conform,
     no_rows,
+    part,
     plain,
     rows_only,
     shape,
@@ -71,7 +72,7 @@ class ParquetSplit:
                 use_threads=False,
             )
             for batch in batches:
-                table = plain(pa.Table.from_batches([batch])).slice(0, left)
+                table = part(plain(pa.Table.from_batches([batch])), 0, left)
                 yield conform(table, self.schema, self.path)
                 left -= table.num_rows
                 if left == 0:

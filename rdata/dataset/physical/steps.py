@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from rdata.dataset.batch import BatchFormat, restore_types, to_batch, to_block
-from rdata.dataset.block import column_of, concat, plain, pylist, rebatch, table_of_rows
+from rdata.dataset.block import column_of, concat, part, plain, pylist, rebatch, table_of_rows
 from rdata.dataset.columns import renamed, require_columns
 from rdata.dataset.function import UserFunction
 from rdata.errors import DataError
@@ -229,7 +229,7 @@ class FilterStep:
             for block in blocks:
                 mask: list[bool] = []
                 for start in range(0, block.num_rows, ROWS_AT_ONCE):
-                    rows = pylist(block.slice(start, ROWS_AT_ONCE))
+                    rows = pylist(part(block, start, ROWS_AT_ONCE))
                     with _named(origin):
                         mask.extend(bool(call(row)) for row in rows)
                 yield block.filter(pa.array(mask, pa.bool_()))
@@ -240,7 +240,7 @@ class FilterStep:
 def _row_groups(blocks: Blocks) -> Iterator[tuple[list[dict[str, Any]], pa.Schema]]:
     for block in blocks:
         for start in range(0, block.num_rows, ROWS_AT_ONCE):
-            yield pylist(block.slice(start, ROWS_AT_ONCE)), block.schema
+            yield pylist(part(block, start, ROWS_AT_ONCE)), block.schema
 
 
 def _by_rows(
@@ -334,7 +334,7 @@ class LimitStep:
         def run(blocks: Blocks) -> Blocks:
             left = self.num_rows
             for block in blocks:
-                yield block.slice(0, left)
+                yield part(block, 0, left)
                 left -= block.num_rows
                 if left <= 0:
                     return
