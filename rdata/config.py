@@ -25,6 +25,7 @@ class Settings:
     worker_idle_s: float = 30.0  # idle workers beyond one a CPU end after this
     store_fraction: float = 0.3  # of the memory within the cgroup's limit
     store_wait_s: float = 10.0  # how long a put waits for room before it raises
+    lineage_bytes: int = 32 << 20  # of finished tasks, kept to make lost results again
     transfer_stall_s: float = 15.0  # an object from another node of which so long nothing comes
     idle_segment_fraction: float = 0.25  # of the quota, that freed segments may keep warm
     idle_segment_s: float = 10.0  # and for how long

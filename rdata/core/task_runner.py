@@ -24,6 +24,7 @@ from rdata.core import ids, serialize
 from rdata.core import messages as m
 from rdata.core.returns import split_returns, streamed_items
 from rdata.core.runtime.cluster import ClusterRuntime
+from rdata.core.runtime.decoder import CallDecoder
 from rdata.core.runtime.seam import RuntimeContext
 from rdata.errors import RdataError, TaskCancelledError
 
@@ -61,13 +62,11 @@ class TaskRunner:
         self._is_blocked = False
         self._is_in_user_code = False
         self._last_method = ""
-        self._functions: dict[bytes, Any] = {}
-        self._blobs: dict[bytes, m.FunctionBlob] = {}
+        self._decoder = CallDecoder(runtime)
         self._actor: Any = None
         self._actor_id: bytes | None = None
         self._actor_class = ""
         self._actor_name = ""
-        self._forgotten: set[bytes] = set()
         self._is_ending = False
         self._replies: dict[bytes, list[m.Reply]] = {}
         self._reply_bytes = 0
@@ -100,7 +99,7 @@ class TaskRunner:
                 _, held = self._in_transit.pop((task, index), (b"", []))
                 self._runtime.objects.drop_all(held)
             case m.ForgetFunction(function):
-                self._forgotten.add(function)
+                self._decoder.forget(function)
                 self._forget_functions()
             case m.EndActor():
                 self._is_ending = True
@@ -113,8 +112,7 @@ class TaskRunner:
         self, process: bytes, tasks: list[m.Task], functions: tuple[m.FunctionBlob, ...]
     ) -> None:
         for blob in functions:
-            self._blobs[blob.id] = blob
-            self._forgotten.discard(blob.id)
+            self._decoder.learn(blob)
         self._queue.extend(_Call(process, task) for task in tasks)
         if self._is_blocked and self._actor_id is None:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
@@ -149,12 +147,7 @@ class TaskRunner:
         self._runtime.peers.reply(process, message)
 
     def _forget_functions(self) -> None:
-        """Drop functions, with the references that they captured, once no call here needs them."""
-        needed = {call.message.function for call in self._known_calls()}
-        for function in self._forgotten - needed:
-            self._forgotten.discard(function)
-            self._blobs.pop(function, None)
-            self._functions.pop(function, None)
+        self._decoder.drop_forgotten({call.message.function for call in self._known_calls()})
 
     def _cancel(self, task: bytes) -> None:
         for call in self._known_calls():
@@ -367,7 +360,7 @@ class TaskRunner:
         message = call.message
         if call.is_cancelled:
             raise KeyboardInterrupt
-        args, kwargs = self._arguments(message, adopted)
+        args, kwargs = self._decoder.arguments(message, adopted)
         if message.method:
             if self._actor is None:
                 raise RdataError(f"there is no actor in process {os.getpid()}")
@@ -375,7 +368,7 @@ class TaskRunner:
         if message.actor:
             class_name = message.name.removesuffix(".__init__")
             self._runtime.agent.send(m.ActorPlaced(message.actor, class_name, message.is_detached))
-        function = self._function(message.function, adopted)
+        function = self._decoder.function(message.function, adopted)
         if not message.actor:
             return self._call(function, *args, **kwargs)
         self._actor_id = message.actor
@@ -391,43 +384,6 @@ class TaskRunner:
             return function(*args, **kwargs)
         finally:
             self._is_in_user_code = False
-
-    def _arguments(
-        self, message: m.Task, adopted: list[bytes]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if message.stored_args:
-            stored = m.Value(m.Value.STORED, node=message.stored_node)
-            args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
-        elif message.args:
-            args, kwargs = self._runtime.load(message.args, adopted)
-        else:
-            return (), {}
-        if message.known:
-            with self._runtime.lock:
-                for object_id, value in message.known:
-                    self._runtime.objects.learn(object_id, value)
-        if message.arguments:
-            filled = list(args)
-            for argument in message.arguments:
-                value = self._runtime.load_value(argument.object_id, argument.value, adopted)
-                if argument.position >= 0:
-                    filled[argument.position] = value
-                else:
-                    kwargs[argument.name] = value
-            args = tuple(filled)
-        return args, kwargs
-
-    def _function(self, function_id: bytes, adopted: list[bytes]) -> Any:
-        function = self._functions.get(function_id)
-        if function is None:
-            blob = self._blobs[function_id]
-            if blob.stored:
-                stored = m.Value(m.Value.STORED, node=blob.node)
-                function = self._runtime.load_value(blob.stored, stored, adopted)
-            else:
-                function = self._runtime.load(blob.data, adopted)
-            self._functions[function_id] = function
-        return function
 
     # ------------------------------------------------------------ results
 

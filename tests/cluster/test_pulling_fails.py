@@ -15,7 +15,7 @@ from rdata.exceptions import ObjectLostError, ObjectStoreFullError
 from tests.cluster.nodes import Cluster, joined, running_cluster
 
 
-@rdata.remote(resources={"there": 1})
+@rdata.remote(resources={"there": 1}, max_retries=0)
 def numbers(count: int) -> npt.NDArray[Any]:
     return np.arange(count)
 

@@ -80,6 +80,13 @@ class Fetched(Direct, tag=10, gc=False):
     value: Value
 
 
+class Lost(Direct, tag=17, gc=False):
+    """Borrower → owner: the object cannot be had of `node`. Answered by Fetched."""
+
+    object_id: bytes
+    node: bytes
+
+
 class Borrow(Direct, tag=11, gc=False):
     """Borrower → owner: I hold it (as of `version`)."""
 
@@ -129,6 +136,7 @@ DIRECT = (
     | CancelTask
     | Fetch
     | Fetched
+    | Lost
     | Borrow
     | BorrowAck
     | Release

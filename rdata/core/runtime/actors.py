@@ -20,7 +20,7 @@ from rdata.core.runtime.calls import PendingTask
 from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Peers
 from rdata.core.runtime.streams import Stream
-from rdata.core.runtime.tasks import TaskTable, fill_slots, push_message, resolve
+from rdata.core.runtime.tasks import TaskTable, are_known, fill_slots, push_message, resolve
 from rdata.errors import ActorDiedError, ActorUnschedulableError, RdataError, TaskCancelledError
 
 
@@ -139,7 +139,11 @@ class ActorTable:
             return
         batch = []
         while actor.queue and actor.queue[0].num_unresolved == 0:
-            call = actor.queue.popleft()
+            call = actor.queue[0]
+            if not are_known(self._objects, call):
+                resolve(self._objects, call, lambda: self._send_ready(actor))
+                break
+            actor.queue.popleft()
             failed = fill_slots(self._objects, call)
             if call.is_cancelled:
                 continue

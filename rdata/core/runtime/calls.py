@@ -38,6 +38,7 @@ class PendingTask:
         "held",
         "id",
         "is_cancelled",
+        "is_rebuilding",
         "is_suspect",
         "message",
         "num_unresolved",
@@ -68,6 +69,7 @@ class PendingTask:
         self.retries_left = 0
         self.retry_on: bool | tuple[type[BaseException], ...] = False
         self.is_cancelled = False
+        self.is_rebuilding = False  # it has finished before; what it made was lost
         self.is_suspect = False  # it may have ended a worker: it runs with nothing beside it
 
 

@@ -6,6 +6,7 @@ Drivers and workers have the same; what lies below it is `process.py`.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -187,8 +188,11 @@ class ClusterRuntime(NodeProcess):
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         """See Runtime."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
         entries = self._await_values(refs, timeout)
-        return [self._load(ref.id, value) for ref, value in zip(refs, entries, strict=True)]
+        return [
+            self._load(ref, value, give_up_at) for ref, value in zip(refs, entries, strict=True)
+        ]
 
     def wait(
         self, refs: Sequence[Waitable], num_returns: int, timeout: float | None
@@ -371,11 +375,24 @@ class ClusterRuntime(NodeProcess):
                 values.append(entry.value)
         return values
 
-    def _load(self, object_id: bytes, value: m.Value) -> Any:
+    def _load(self, ref: ObjectRef, value: m.Value, give_up_at: float | None) -> Any:
         if value.kind == m.Value.INLINE and not value.refs:
             return serialize.loads(value.data, None)
         adopted: list[bytes] = []
-        result = self.load_value(object_id, value, adopted)
+        object_id = ref.id
+        while True:
+            try:
+                result = self.load_value(object_id, value, adopted)
+                break
+            except ObjectLostError as lost:
+                if value.kind != m.Value.STORED:  # that is what it is
+                    raise
+                with self.lock:
+                    why = self.objects.lost(object_id, value.node)
+                if why:
+                    raise ObjectLostError(f"{lost}, and {why}") from None
+            left = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+            (value,) = self._await_values([ref], left)
         if adopted:
             # Those inside live by the outer one until their owners know of this process.
             with self.lock:

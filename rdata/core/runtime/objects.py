@@ -49,6 +49,8 @@ class ObjectTable:
         self._peers = peers
         self._agent = agent
         self._on_actor_unheld = on_actor_unheld
+        self.on_freed: Callable[[bytes], None] | None = None  # one of this process's own
+        self.on_lost: Callable[[bytes], str] | None = None  # makes it again; or says why not
         self._ownership = Ownership()
         self._entries: dict[bytes, ObjectEntry] = {}
         self._to_free: defaultdict[bytes, list[bytes]] = defaultdict(list)  # by node
@@ -152,6 +154,52 @@ class ObjectTable:
         if entry is not None and entry.value is None and entry.owner:
             self.complete(object_id, value)
 
+    def lost(self, object_id: bytes, node: bytes) -> str:
+        """Somebody finds that the value cannot be had of that node's store.
+
+        "" if another value, or an error, will follow. Or why this process's own object cannot be
+        made again; then it is left as it is, for the node may only be slow.
+        """
+        entry = self._entries.get(object_id)
+        if entry is None or entry.value is None or entry.value.kind != m.Value.STORED:
+            return ""
+        if entry.value.node != node:  # it was made again meanwhile
+            return ""
+        if not entry.owner:
+            assert self.on_lost is not None
+            return self.on_lost(object_id)
+        entry.value = None
+        entry.is_fetching = True
+        self._peers.send(entry.owner, m.Lost(object_id, node))
+        return ""
+
+    def reported_lost(self, process: bytes, message: m.Lost) -> None:
+        """A borrower finds that, of an object of this process's own, and waits for a value."""
+        why = self.lost(message.object_id, message.node)
+        if why:
+            error = _lost(message.object_id, f"its store is gone, or does not answer, and {why}")
+            self._peers.reply(process, m.Fetched(message.object_id, True, error))
+        else:
+            self.fetch(process, message.object_id)
+
+    def forget_value(self, object_id: bytes) -> None:
+        """The object, of this process's own, will be made again."""
+        entry = self._entries[object_id]
+        value, entry.value = entry.value, None
+        for inner, _ in () if value is None else value.refs:
+            self._ownership.drop(inner)
+        self.act()
+
+    def is_made(self, object_id: bytes) -> bool:
+        """Whether its value is known, or nobody holds it."""
+        entry = self._entries.get(object_id)
+        return entry is None or entry.value is not None
+
+    def discard(self, object_id: bytes, value: m.Value) -> None:
+        """A value that is not wanted: there is one already."""
+        if value.kind == m.Value.STORED:
+            self._to_free[value.node].append(object_id)
+
     # ------------------------------------------------------------ messages of other processes
 
     def fetch(self, process: bytes, object_id: bytes) -> None:
@@ -236,6 +284,8 @@ class ObjectTable:
         if self._on_actor_unheld(object_id):
             self._entries.pop(object_id, None)
             return
+        if self.on_freed is not None:
+            self.on_freed(object_id)
         entry = self._entries.pop(object_id, None)
         if entry is None or entry.value is None:
             return

@@ -92,7 +92,14 @@ class NodeProcess:
             self._process_gone,
         )
         self.objects = ObjectTable(process_id, self.peers, self.agent, self._actor_unheld)
-        self.tasks = TaskTable(self.agent, self.peers, self.objects, settings, self.load_error)
+        self.tasks = TaskTable(
+            self.agent,
+            self.peers,
+            self.objects,
+            settings,
+            self.load_error,
+            is_cluster=home.address.startswith("tcp:"),
+        )
         self.actors = ActorTable(self.agent, self.peers, self.objects, self.tasks)
         self._encoder = CallEncoder(
             process_id,
@@ -322,6 +329,8 @@ class NodeProcess:
                 self.objects.fetch(process, object_id)
             case m.Fetched():
                 self.objects.fetched(message)
+            case m.Lost():
+                self.objects.reported_lost(process, message)
             case m.Borrow():
                 self.objects.borrowed_by(process, message)
             case m.BorrowAck():

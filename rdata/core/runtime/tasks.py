@@ -17,6 +17,7 @@ from rdata.core.runtime.agent_link import AgentLink
 from rdata.core.runtime.calls import PendingTask
 from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Peers
+from rdata.core.runtime.rebuild import Rebuilder
 from rdata.core.runtime.streams import Stream
 from rdata.core.scheduling import submitter
 from rdata.core.scheduling.submitter import Submitter
@@ -41,7 +42,10 @@ class TaskTable:
         objects: ObjectTable,
         settings: Settings,
         load_error: Callable[[bytes], BaseException],
+        *,
+        is_cluster: bool,
     ) -> None:
+        """`is_cluster`: the node is not alone, so a store may end while this process goes on."""
         self._agent = agent
         self._peers = peers
         self._objects = objects
@@ -49,6 +53,8 @@ class TaskTable:
         self._submitter = Submitter(
             settings.batch_target_s, settings.batch_bytes, settings.lease_idle_s
         )
+        limit_bytes = settings.lineage_bytes if is_cluster else 0
+        self._rebuilder = Rebuilder(objects, limit_bytes, self.is_running, self._start_again)
         self._tasks: dict[bytes, PendingTask] = {}
         self.streams: dict[bytes, Stream] = {}
         self._keys: dict[int, PoolKey] = {}  # numbers for the agent
@@ -68,6 +74,9 @@ class TaskTable:
             for object_id in task.returns:
                 self._objects.create(object_id)
         message.runs_once = task.retries_left == 0
+        self._start(task)
+
+    def _start(self, task: PendingTask) -> None:
         self._tasks[task.id] = task
         if task.slots:
             resolve(self._objects, task, lambda: self._arguments_ready(task))
@@ -99,6 +108,10 @@ class TaskTable:
     def is_idle(self) -> bool:
         """Whether no task is unfinished."""
         return not self._tasks
+
+    def is_running(self, task_id: bytes) -> bool:
+        """Whether the task is not finished."""
+        return task_id in self._tasks
 
     def flush(self) -> None:
         """Send what was held back to go together."""
@@ -161,6 +174,8 @@ class TaskTable:
         stream = self.streams.get(task.id)
         if stream is not None:
             self.fail_stream(stream, values[0])
+        elif task.is_rebuilding:
+            self._rebuilder.finished(task, values)
         elif task.message.num_returns == 1:
             self._objects.complete(task.returns[0], values[0])
         else:
@@ -168,6 +183,8 @@ class TaskTable:
             given = values if len(values) == num_returns else [values[0]] * num_returns
             for object_id, value in zip(task.returns, given, strict=True):
                 self._objects.complete(object_id, value)
+        if self._rebuilder.is_needed and stream is None:
+            self._rebuilder.record(task, values)
         if task.held:
             self._objects.drop_all(task.held)
 
@@ -331,6 +348,13 @@ class TaskTable:
         task.message.runs_once = task.retries_left == 0
         self._submitter.retry(task.pool, [task], time.monotonic())
 
+    def _start_again(self, task: PendingTask) -> None:
+        """The task is finished; what it made was lost."""
+        task.retries_left -= task.retries_left > 0
+        task.message.attempt += 1
+        task.message.runs_once = task.retries_left == 0
+        self._start(task)
+
     # ------------------------------------------------------------ carrying out decisions
 
     def _act(self) -> None:
@@ -385,13 +409,21 @@ def resolve(objects: ObjectTable, task: PendingTask, then: Callable[[], None]) -
     def one_ready() -> None:
         task.num_unresolved -= 1
         if task.num_unresolved == 0:
-            then()
+            if are_known(objects, task):
+                then()
+            else:
+                resolve(objects, task, then)
 
     for slot in task.slots:
         task.num_unresolved += 1
         if objects.when_ready(slot.object_id, one_ready):
             task.num_unresolved -= 1
     one_ready()
+
+
+def are_known(objects: ObjectTable, task: PendingTask) -> bool:
+    """Whether the values of reference arguments are there; what was lost is being made again."""
+    return all(objects.is_made(slot.object_id) for slot in task.slots)
 
 
 def fill_slots(objects: ObjectTable, task: PendingTask) -> m.Value | None:

@@ -1,0 +1,84 @@
+"""How does a worker get a call's function and arguments out of its message? See `calls` too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rdata.core import messages as m
+from rdata.core.runtime.cluster import ClusterRuntime
+from rdata.errors import ObjectLostError
+
+
+class CallDecoder:
+    """The functions that a worker has, and what fetches arguments. Runs user code: unpickling."""
+
+    def __init__(self, runtime: ClusterRuntime) -> None:
+        self._runtime = runtime
+        self._functions: dict[bytes, Any] = {}
+        self._blobs: dict[bytes, m.FunctionBlob] = {}
+        self._forgotten: set[bytes] = set()
+
+    def learn(self, blob: m.FunctionBlob) -> None:
+        """Calls of that function will come."""
+        self._blobs[blob.id] = blob
+        self._forgotten.discard(blob.id)
+
+    def forget(self, function: bytes) -> None:
+        """No further call of that function will come, unless it is sent anew."""
+        self._forgotten.add(function)
+
+    def drop_forgotten(self, needed: set[bytes]) -> None:
+        """Drop functions, with the references that they captured, that no call here needs."""
+        for function in self._forgotten - needed:
+            self._forgotten.discard(function)
+            self._blobs.pop(function, None)
+            self._functions.pop(function, None)
+
+    def function(self, function_id: bytes, adopted: list[bytes]) -> Any:
+        """The function; the ids of references inside are added to `adopted`, here and below."""
+        function = self._functions.get(function_id)
+        if function is None:
+            blob = self._blobs[function_id]
+            if blob.stored:
+                stored = m.Value(m.Value.STORED, node=blob.node)
+                function = self._runtime.load_value(blob.stored, stored, adopted)
+            else:
+                function = self._runtime.load(blob.data, adopted)
+            self._functions[function_id] = function
+        return function
+
+    def arguments(
+        self, message: m.Task, adopted: list[bytes]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments. Waits for those that are being made again."""
+        if message.stored_args:
+            stored = m.Value(m.Value.STORED, node=message.stored_node)
+            args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
+        elif message.args:
+            args, kwargs = self._runtime.load(message.args, adopted)
+        else:
+            return (), {}
+        if message.known:
+            with self._runtime.lock:
+                for object_id, value in message.known:
+                    self._runtime.objects.learn(object_id, value)
+        if message.arguments:
+            filled = list(args)
+            for argument in message.arguments:
+                value = self._argument(argument, adopted)
+                if argument.position >= 0:
+                    filled[argument.position] = value
+                else:
+                    kwargs[argument.name] = value
+            args = tuple(filled)
+        return args, kwargs
+
+    def _argument(self, argument: m.Argument, adopted: list[bytes]) -> Any:
+        try:
+            return self._runtime.load_value(argument.object_id, argument.value, adopted)
+        except ObjectLostError:
+            if argument.value.kind != m.Value.STORED:
+                raise
+        # Its owner makes it again, or knows why not.
+        ref = self._runtime.adopt(argument.object_id, argument.owner)
+        return self._runtime.get([ref], None)[0]
