@@ -23,13 +23,12 @@ from rdata.core.addresses import (
 )
 from rdata.core.agent.journal import journal_token
 from rdata.core.launch import LaunchedNode, NodeOptions, launch_node
-from rdata.core.node_files import choose_node, parse_token, read_token
+from rdata.core.node_files import TOKEN_VARIABLE, choose_node, parse_token, read_token
 from rdata.core.options import amount, check_store_bytes, resource_amounts
 from rdata.core.session import default_temp_dir
 from rdata.core.visit import reach, visit
 from rdata.errors import NodeNotFoundError, NodeStartError, OptionError
 
-_TOKEN_VARIABLE = "RDATA_TOKEN"
 _END_S = 10.0  # that a blocking command gives its node to end
 
 
@@ -88,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--token-file",
         metavar="FILE",
-        help=f"the cluster's token, from its head's folder (default: {_TOKEN_VARIABLE} in the "
+        help=f"the cluster's token, from its head's folder (default: {TOKEN_VARIABLE} in the "
         "environment, or what the cluster's node on this machine has; a new one for a head)",
     )
     parser.add_argument(
@@ -146,8 +145,8 @@ def _token(given: argparse.Namespace, head: str, journal: str, timeout_s: float)
     token = None
     if given.token_file is not None:
         token = read_token(Path(given.token_file))
-    elif _TOKEN_VARIABLE in os.environ:
-        token = parse_token(os.environ[_TOKEN_VARIABLE], f"{_TOKEN_VARIABLE} in the environment")
+    elif TOKEN_VARIABLE in os.environ:
+        token = parse_token(os.environ[TOKEN_VARIABLE], f"{TOKEN_VARIABLE} in the environment")
     known = journal_token(journal) if journal else None
     if token is not None and known is not None and token != known:
         raise NodeStartError(f"the journal {journal} is of a cluster with another token")
@@ -162,7 +161,7 @@ def _token(given: argparse.Namespace, head: str, journal: str, timeout_s: float)
         raise NodeStartError(
             f"no token for the cluster at {head}: none of its nodes runs on this machine with this "
             "--temp-dir. Copy the token file from the head's machine (its `rdata start` has named "
-            f"it) and give --token-file=FILE, or put what it has into {_TOKEN_VARIABLE}"
+            f"it) and give --token-file=FILE, or put what it has into {TOKEN_VARIABLE}"
         ) from None
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import rdata
 from rdata.config import Settings
+from rdata.core.node_files import TOKEN_VARIABLE
 from rdata.core.session import default_temp_dir
 from rdata.errors import NodeStartError
 
@@ -80,7 +81,7 @@ def launch_node(options: NodeOptions, settings: Settings) -> LaunchedNode:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        env={name: value for name, value in os.environ.items() if name != "RDATA_TOKEN"},
+        env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
     )
     assert process.stdin is not None
     assert process.stdout is not None

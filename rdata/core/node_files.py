@@ -24,6 +24,7 @@ from rdata.core.session import Session, default_temp_dir, is_session, sessions_f
 from rdata.core.wire.auth import versions
 from rdata.errors import NodeNotFoundError, NodeStartError
 
+TOKEN_VARIABLE = "RDATA_TOKEN"
 _RECORD = "node.json"
 _TOKEN = "token"
 _MIN_TOKEN_BYTES = 16

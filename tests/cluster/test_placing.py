@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import rdata
+from rdata.core.session import default_temp_dir
 from rdata.exceptions import RdataError
 from tests.cluster.nodes import Cluster, where
 from tests.eventually import eventually
@@ -133,6 +138,39 @@ def test_nested_tasks_cross_nodes_to_any_depth() -> None:
         return sum(rdata.get([child.remote(depth - 1) for _ in range(2)]))
 
     assert rdata.get(tree.remote(4), timeout=60) == 16
+
+
+def test_a_task_elsewhere_has_the_environment_of_its_node(
+    three_nodes: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "sibling.py").write_text("WORD = 'found'")
+    source = f"""
+import os, sys
+sys.path.insert(0, {str(tmp_path)!r})
+sys.path.append("/no/such/folder")
+import rdata, sibling
+rdata.init({three_nodes.address!r})
+
+@rdata.remote
+def look():
+    import sibling
+    return sibling.WORD, os.environ.get("ONLY_HERE"), os.environ.get("RDATA_TOKEN")
+
+names = ("bob", "alice")
+print(rdata.get([look.options(resources={{name: 0.1}}).remote() for name in names]))
+"""
+    environment = {
+        **os.environ,
+        "ONLY_HERE": "yes",
+        "RDATA_TEMP_DIR": default_temp_dir(),
+        "RDATA_TOKEN": "00" * 32,
+        "PYTHONPATH": str(Path(rdata.__file__).parents[1]),
+    }
+    said = subprocess.run(
+        [sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=False
+    )
+    assert said.stderr == ""
+    assert said.stdout.strip() == "[('found', 'yes', None), ('found', None, None)]"
 
 
 def test_items_of_a_generator_arrive_from_another_node() -> None:

@@ -9,8 +9,11 @@ gets which worker of this node, for processes of any node. This carries their de
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rdata.config import Settings
@@ -255,8 +258,12 @@ class LeaseService:
         if said is None:
             self.worker_gone(worker_id)
             return
-        setup = WorkerSetup(said.import_path, said.directory, said.environment)
-        self._pool.start(worker_id, job, setup)
+        import_path, environment = said.import_path, said.environment
+        if self._processes.is_guest(job):  # paths and variables of another machine mean little here
+            import_path = [path for path in import_path if Path(path).exists()]
+            import_path += [path for path in sys.path if path not in import_path]
+            environment = dict(os.environ)
+        self._pool.start(worker_id, job, WorkerSetup(import_path, said.directory, environment))
 
     def _name_of(self, process_id: bytes) -> str:
         worker = self._pool.workers.get(process_id)

@@ -59,6 +59,7 @@ class ProcessTable:
         self._by_channel: dict[Channel, Process] = {}
         self._deaths: dict[bytes, str] = {}
         self._jobs: dict[bytes, Register] = {}  # by the process with which they end
+        self._guests: set[bytes] = set()  # jobs of drivers of other nodes
 
     def add(self, process: Process) -> None:
         """Enter a process."""
@@ -67,10 +68,14 @@ class ProcessTable:
         self._deaths.pop(process.id, None)  # its node was taken for dead, and has joined again
         if process.registration is not None:
             self._jobs[process.id] = process.registration
+            if not process.is_local:
+                self._guests.add(process.id)
 
     def detach(self, process: Process, registration: Register) -> None:
         """Its detached actor is a job of its own from now on, in all else like its creator's."""
         self._jobs[process.id] = registration
+        if process.job in self._guests:
+            self._guests.add(process.id)
         process.job = process.id
 
     def remove(self, process: Process, reason: str) -> bool:
@@ -79,6 +84,7 @@ class ProcessTable:
             return False
         del self._by_channel[process.channel]
         self._jobs.pop(process.id, None)
+        self._guests.discard(process.id)
         if process.pidfd is not None:
             os.close(process.pidfd)
         process.channel.close()
@@ -107,6 +113,10 @@ class ProcessTable:
     def registration(self, job: bytes) -> Register | None:
         """What the job's driver, or the driver that created its detached actor, has said."""
         return self._jobs.get(job)
+
+    def is_guest(self, job: bytes) -> bool:
+        """Whether the job's driver is, or was, of another node."""
+        return job in self._guests
 
     def driver(self, job: bytes) -> Process | None:
         """The driver of the job, or the one that created its detached actor, if it lives."""

@@ -12,7 +12,7 @@ from rdata.core import messages as m
 from rdata.core import runtime as runtimes
 from rdata.core.ids import new_process_id
 from rdata.core.launch import NodeOptions, launch_node
-from rdata.core.node_files import choose_node
+from rdata.core.node_files import TOKEN_VARIABLE, choose_node
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.peers import Home
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
@@ -75,7 +75,7 @@ def _connect(
         os.getpid(),
         [os.path.abspath(path) for path in sys.path],
         str(Path.cwd()),
-        dict(os.environ),
+        {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
         runtime.namespace,
         log_to_driver,
     )
