@@ -18,8 +18,8 @@ from rdata.core.messages import (
     control_decoder,
 )
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake, RefusedError
-from rdata.core.wire.connection import MAX_FRAME_BYTES, encode_frame
 from rdata.core.wire.dial import connect_node
+from rdata.core.wire.frames import MAX_FRAME_BYTES, encode_frame
 from rdata.errors import NodeNotFoundError, NodeStartError
 
 _Answer = TypeVar("_Answer", bound=Control)

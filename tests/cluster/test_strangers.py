@@ -15,7 +15,7 @@ import rdata
 from rdata.core import messages as m
 from rdata.core.wire import auth
 from rdata.core.wire.auth import ROLE_AGENT, ROLE_DRIVER, ClientHandshake
-from rdata.core.wire.connection import encode_frame
+from rdata.core.wire.frames import encode_frame
 from tests.cluster.nodes import TOKEN, Cluster, joined, running_cluster
 from tests.eventually import eventually
 

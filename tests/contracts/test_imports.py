@@ -93,7 +93,7 @@ def test_nothing_reaches_up_through_the_package_itself() -> None:
 
 
 def test_decisions_touch_no_clock_thread_socket_or_file() -> None:
-    edge = {"asyncio", "datetime", "multiprocessing", "os", "pathlib", "random", "selectors"}
+    edge = {"asyncio", "datetime", "multiprocessing", "os", "pathlib", "random", "select"}
     edge |= {"signal", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time"}
     decisions = (
         "rdata.core.head",

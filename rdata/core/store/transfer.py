@@ -24,8 +24,8 @@ from rdata.core.messages import Pull
 from rdata.core.store.pages import PAGE_BYTES
 from rdata.core.store.segments import WritableSegment
 from rdata.core.wire.auth import ROLE_AGENT, ClientHandshake, RefusedError
-from rdata.core.wire.connection import encode_frame
 from rdata.core.wire.dial import connect_node
+from rdata.core.wire.frames import encode_frame
 from rdata.errors import ObjectLostError
 
 _NUM_PARTS = 2  # of a large object; more gain nothing where two cores send and receive

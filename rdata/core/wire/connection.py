@@ -1,8 +1,8 @@
 """How do two processes exchange messages without ever waiting for each other?
 
-A frame is a 4-byte length and one msgpack-encoded message. Sending never blocks: whoever sends
-drains the queue as far as the socket takes it, and the loop goes on when it takes more. So a
-process always keeps reading, whatever its peers do, and no two can block one another.
+Sending never blocks: whoever sends drains the queue as far as the socket takes it, and the loop
+goes on when it takes more. So a process always keeps reading, whatever its peers do, and no two can
+block one another.
 """
 
 from __future__ import annotations
@@ -18,26 +18,11 @@ from typing import Any
 import msgspec
 
 from rdata.core.wire.auth import ClientHandshake, RefusedError
+from rdata.core.wire.frames import FrameReader, encode_frame
 from rdata.core.wire.loop import Loop
 
-MAX_FRAME_BYTES = 256 << 20  # some 2,600 inline values; a longer one comes from a broken peer
 _MAX_GATHER = 64  # buffers a sendmsg call
 _ANCILLARY_BYTES = socket.CMSG_SPACE(16 * 4)  # for so many descriptors at once
-
-_encoder = msgspec.msgpack.Encoder()
-
-
-def encode_frame(message: msgspec.Struct) -> bytes:
-    """The message as it goes over the wire. Raises ValueError if it is too long for a frame."""
-    frame = bytearray(4)
-    _encoder.encode_into(message, frame, 4)
-    if len(frame) - 4 > MAX_FRAME_BYTES:
-        raise ValueError(
-            f"a {type(message).__name__} message of {len(frame) - 4} bytes is longer than a frame "
-            f"may be ({MAX_FRAME_BYTES} bytes); put large or many values into the store"
-        )
-    frame[:4] = (len(frame) - 4).to_bytes(4, "little")
-    return bytes(frame)
 
 
 class Connection:
@@ -63,13 +48,13 @@ class Connection:
         self.is_closed = False
         self.queued_bytes = 0
         self._loop = loop
-        self._decoder = decoder
+        self._reader = FrameReader(decoder)
         self._on_messages = on_messages
         self._on_close = on_close
         self._handshake = handshake
         self._is_unix = sock.family == socket.AF_UNIX
-        self._received = bytearray()
-        self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._welcome = bytearray()  # of the handshake
+        self._queue: deque[tuple[bytearray, Sequence[int]]] = deque()
         self._rest: memoryview | None = None  # of a frame that the socket took partly
         self._writing = threading.Lock()
         self._waits_for_room = False
@@ -134,7 +119,7 @@ class Connection:
         """Read once; False when there was nothing."""
         buffer = self._loop.read_buffer
         try:
-            size = self._receive(buffer)
+            size = self._receive(self._reader.targets(buffer))
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
@@ -143,27 +128,24 @@ class Connection:
         if not size:
             self._close("closed by the other side")
             return False
-        if self._handshake is not None or self._received:
-            self._received += buffer[:size]
-            if self._handshake is not None and not self._step_handshake():
+        if self._handshake is not None:
+            self._welcome += buffer[:size]
+            if not self._step_handshake():
                 return True
-            messages, used, fault = self._decode(memoryview(self._received))
-            del self._received[:used]
-        else:  # mostly: whole frames, decoded where they were read
-            messages, used, fault = self._decode(buffer[:size])
-            if used < size:
-                self._received += buffer[used:size]
+            size = len(self._welcome)  # what came with it is messages
+            buffer[:size], self._welcome = self._welcome, bytearray()
+        messages = self._reader.received(buffer, size)
         if messages:
             self._on_messages(self, messages)
-        if fault:
-            self._close(fault)
+        if self._reader.fault:
+            self._close(self._reader.fault)
         return True
 
-    def _receive(self, buffer: memoryview) -> int:
+    def _receive(self, targets: Sequence[memoryview]) -> int:
         if not self._is_unix:
-            return self.sock.recv_into(buffer)
+            return self.sock.recvmsg_into(targets)[0]
         size, ancillary, _, _ = self.sock.recvmsg_into(
-            [buffer], _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
+            targets, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
         )
         for level, kind, body in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -175,10 +157,10 @@ class Connection:
     def _step_handshake(self) -> bool:
         handshake = self._handshake
         assert handshake is not None
-        if len(self._received) < handshake.needs:
+        if len(self._welcome) < handshake.needs:
             return False
-        welcome = bytes(self._received[: handshake.needs])
-        del self._received[: handshake.needs]
+        welcome = bytes(self._welcome[: handshake.needs])
+        del self._welcome[: handshake.needs]
         try:
             self._write_now(handshake.feed(welcome))
         except (RefusedError, OSError) as error:
@@ -192,23 +174,6 @@ class Connection:
         # Some dozens of bytes into an empty socket buffer: it takes them whole.
         if self.sock.send(data) != len(data):
             raise OSError("the socket took half a handshake")
-
-    def _decode(self, data: memoryview) -> tuple[list[Any], int, str]:
-        """The whole frames in `data`, how many bytes they take, and what is wrong with the next."""
-        messages, at, end, fault = [], 0, len(data), ""
-        with data:
-            try:
-                while end - at >= 4:
-                    size = int.from_bytes(data[at : at + 4], "little")
-                    if size > MAX_FRAME_BYTES:
-                        raise msgspec.DecodeError(f"a frame of {size} bytes")
-                    if end - at - 4 < size:
-                        break
-                    messages.append(self._decoder.decode(data[at + 4 : at + 4 + size]))
-                    at += 4 + size
-            except msgspec.DecodeError as error:
-                fault = f"not a message: {error}"
-        return messages, at, fault
 
     def _flush(self) -> None:
         # Whoever gets the lock writes for all; who does not leaves the work to that one, which
@@ -231,7 +196,7 @@ class Connection:
                 elif self._queue[0][1]:
                     self._write_with_fds()
                 else:
-                    buffers: list[bytes] = []
+                    buffers: list[bytearray] = []
                     while self._queue and len(buffers) < _MAX_GATHER and not self._queue[0][1]:
                         buffers.append(self._queue.popleft()[0])
                     try:
@@ -259,7 +224,7 @@ class Connection:
             os.close(fd)
         self._took(sent, [frame])
 
-    def _took(self, sent: int, buffers: Sequence[bytes | memoryview]) -> None:
+    def _took(self, sent: int, buffers: Sequence[bytearray | memoryview]) -> None:
         """Keep what the socket did not take of the buffers."""
         self.queued_bytes -= sent
         self._rest = None
@@ -269,7 +234,7 @@ class Connection:
                 continue
             self._rest = memoryview(buffer)[sent:]
             for later in reversed(buffers[position + 1 :]):
-                self._queue.appendleft((bytes(later), ()))
+                self._queue.appendleft((bytearray(later), ()))
             return
 
     def _watch_writes(self) -> None:

@@ -1,6 +1,6 @@
 """What does a process do when a socket is readable, a time has come, or another thread asks?
 
-One selector loop serves the agent, the workers and the driver. It is not asyncio, which costs a
+One epoll loop serves the agent, the workers and the driver. It is not asyncio, which costs a
 driver 60 ms to import and every event a task or a handle; what is needed is this page.
 """
 
@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import itertools
 import os
-import selectors
+import select
 import threading
 import time
 import traceback
@@ -48,12 +48,13 @@ class Loop:
     def __init__(self) -> None:
         # What connections read into, one after the other: the loop's thread alone touches it.
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, tuple[Callback, Callback | None]] = {}  # by descriptor
         self._calls: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_order = itertools.count()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain_wakes)
+        self.watch(self._wake_fd, self._drain_wakes)
         self._may_sleep = False
         self._is_stopping = False
         # Who leads the loop: its own thread, from `run`, or one that waits for something.
@@ -82,19 +83,19 @@ class Loop:
 
     def watch(self, fd: int, on_readable: Callback) -> None:
         """Call when the descriptor is readable. Only from the loop's thread."""
-        self._selector.register(fd, selectors.EVENT_READ, (on_readable, None))
+        self._callbacks[fd] = on_readable, None
+        self._epoll.register(fd, select.EPOLLIN)
 
     def watch_writes(self, fd: int, on_readable: Callback, on_writable: Callback | None) -> None:
         """Watch for writability too, or (None) no longer."""
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if on_writable else 0)
-        self._selector.modify(fd, events, (on_readable, on_writable))
+        self._callbacks[fd] = on_readable, on_writable
+        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if on_writable else 0))
 
     def unwatch(self, fd: int) -> None:
         """Forget the descriptor; nothing happens if it is not watched."""
-        try:
-            self._selector.unregister(fd)
-        except (KeyError, ValueError):
-            return
+        if self._callbacks.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):  # closed already, and so forgotten
+                self._epoll.unregister(fd)
 
     def is_current(self) -> bool:
         """Whether the caller runs on the loop's thread: the one that leads it at the moment."""
@@ -204,23 +205,23 @@ class Loop:
         self.busy.discard(me)
         if check is not None:  # from here on, a signal is served at once
             check()
-        events = self._selector.select(timeout_s)
+        events = self._epoll.poll(timeout_s)
         self.busy.add(me)
         self._may_sleep = False
-        for key, mask in events:
-            if key.fd == self._wake_fd:
-                self._drain_wakes()
+        for fd, mask in events:
+            callbacks = self._callbacks.get(fd)
+            if callbacks is None:  # unwatched by another callback of this turn
                 continue
-            on_readable, on_writable = key.data
-            if mask & selectors.EVENT_WRITE and on_writable:
+            on_readable, on_writable = callbacks
+            if mask & ~select.EPOLLIN and on_writable:  # an error, and the end, are both
                 self._run(on_writable)
-            if mask & selectors.EVENT_READ:
+            if mask & ~select.EPOLLOUT:
                 self._run(on_readable)
         self._run_due()
 
     def close(self) -> None:
         """Release the loop's own descriptors; call after `run` has returned."""
-        self._selector.close()
+        self._epoll.close()
         os.close(self._wake_fd)
 
     def _run_due(self) -> None:

@@ -16,7 +16,7 @@ from rdata.core.agent import listener as listeners
 from rdata.core.agent.listener import Listener
 from rdata.core.wire import auth
 from rdata.core.wire.auth import ClientHandshake, ServerHandshake
-from rdata.core.wire.connection import encode_frame
+from rdata.core.wire.frames import encode_frame
 from tests.core.wire.ends import on_loop, running_loop
 from tests.eventually import eventually
 

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from rdata.core import messages as m
-from rdata.core.wire.connection import MAX_FRAME_BYTES, encode_frame
+from rdata.core.wire.frames import MAX_FRAME_BYTES, encode_frame
 from rdata.core.wire.loop import Loop
 from tests.core.wire.ends import End, ManualLoop, on_loop, running_loop
 from tests.eventually import eventually
