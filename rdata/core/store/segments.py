@@ -19,6 +19,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from rdata.core.store.pages import PAGE_BYTES
 from rdata.errors import ObjectStoreFullError
@@ -26,9 +27,11 @@ from rdata.errors import ObjectStoreFullError
 Part = bytes | bytearray | memoryview
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
-_MADV_POPULATE_READ = 22  # since Linux 5.14
+_MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23  # since Linux 5.14
 _MAP_FAILED = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
 _COPY_BYTES = 1 << 20  # a slice assignment holds the GIL; larger: other threads wait longer for it
+_HALVES_BYTES = 16 << 20  # cold objects that two threads write; smaller: threads that do not pay
+_POPULATE_BYTES = 2 * _COPY_BYTES  # made resident in one call; larger: out of the cache when copied
 _IOV_MAX = 1024  # buffers that one pwritev takes
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -157,10 +160,7 @@ class WritableSegment:
                 copy_into(self._memory[offset : offset + len(part)], part)
                 offset += len(part)
         else:
-            # Faster than the mapping here: a page that is written whole is not zeroed before, and
-            # does not fault. And there is an error, not a signal, where memory runs out.
-            _write_all(self._fd, flat, offset)
-            self._set_mapped(offset, size, is_mapped=False)
+            self._write_cold(offset, flat, size)
         return size
 
     def view(self, offset: int, size: int, *, is_resident: bool) -> memoryview:
@@ -175,6 +175,48 @@ class WritableSegment:
             reserve(self._fd, offset, max(size, 1))
             self._set_mapped(offset, size, is_mapped=True)  # by those writes
         return self._memory[offset : offset + size]
+
+    def _write_cold(self, offset: int, parts: list[memoryview], size: int) -> None:
+        # Faster than the mapping here: a page that is written whole is not zeroed before, and
+        # does not fault. And there is an error, not a signal, where memory runs out.
+        if size < _HALVES_BYTES or len(os.sched_getaffinity(0)) < 2:
+            _write_all(self._fd, parts, offset)
+            self._set_mapped(offset, size, is_mapped=False)
+            return
+        # A file takes one write at a time. But while one thread writes, another may fault pages in
+        # elsewhere, and most of the time goes into finding the pages.
+        middle = (offset + size // 2) // PAGE_BYTES * PAGE_BYTES
+        first, second = _split(parts, middle - offset)
+        with ThreadPoolExecutor(1) as another:
+            writing = another.submit(_write_all, self._fd, first, offset)
+            self._write_through_mapping(middle, second)
+        writing.result()
+        self._set_mapped(offset, middle - offset, is_mapped=False)
+
+    def _write_through_mapping(self, offset: int, parts: list[memoryview]) -> None:
+        """Write to cold pages, a few at a time, each made resident shortly before."""
+        resident, end = offset, offset + sum(map(len, parts))
+        for part in parts:
+            for start in range(0, len(part), _COPY_BYTES):
+                piece = part[start : start + _COPY_BYTES]
+                if offset + len(piece) > resident:
+                    length = min(_POPULATE_BYTES, end - resident)
+                    self._populate(resident, length)
+                    resident += length
+                self._memory[offset : offset + len(piece)] = piece
+                offset += len(piece)
+
+    def _populate(self, offset: int, length: int) -> None:
+        """Make pages resident and mapped; raises ObjectStoreFullError."""
+        if _libc.madvise(self._address + offset, length, _MADV_POPULATE_WRITE):
+            error = _os_error(f"cannot populate {length} bytes at {offset} of a segment")
+            if error.errno == errno.EINVAL:  # a kernel that does not know it
+                reserve(self._fd, offset, length)
+                return
+            if error.errno == errno.EFAULT:  # what would have been SIGBUS
+                error.errno = errno.ENOMEM
+            raise _full_or_same(error, f"{length} bytes at {offset}") from error
+        self._set_mapped(offset, length, is_mapped=True)
 
     def close(self) -> None:
         """Let go: the segment is unmapped when the last view of it is gone."""
@@ -206,6 +248,17 @@ def copy_into(view: memoryview, data: memoryview) -> None:
     """Copy bytes to memory of the same length, and let other threads run in between."""
     for start in range(0, len(data), _COPY_BYTES):
         view[start : start + _COPY_BYTES] = data[start : start + _COPY_BYTES]
+
+
+def _split(parts: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
+    """Cut parts after `size` bytes."""
+    first: list[memoryview] = []
+    for i, part in enumerate(parts):
+        if len(part) > size:
+            return [*first, part[:size]], [part[size:], *parts[i + 1 :]]
+        first.append(part)
+        size -= len(part)
+    return first, []
 
 
 def _write_all(fd: int, parts: list[memoryview], offset: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import gc
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -132,6 +134,51 @@ class TestWriting:
         monkeypatch.setattr(os, "pwritev", at_most_five)
         WritableSegment(memfd, CAPACITY).write(3, [b"abc", b"defghi", b"jk"], is_resident=False)
         assert os.pread(memfd, 12, 3) == b"abcdefghijk\0"
+
+    @pytest.mark.parametrize("cpus", [1, 2])
+    def test_large_parts_on_cold_pages(self, monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cpus)))
+        parts = [random.Random(i).randbytes(n) for i, n in enumerate((3, 21 << 20, 0, 9_999_999))]
+        capacity = 40 << 20
+        fd = create_memfd(capacity)
+        try:
+            segment = WritableSegment(fd, capacity)
+            size = segment.write(PAGE_BYTES, parts, is_resident=False)
+            assert os.pread(fd, size, PAGE_BYTES) == b"".join(parts)
+            assert segment.write(PAGE_BYTES, parts[::-1], is_resident=True) == size
+            assert os.pread(fd, size, PAGE_BYTES) == b"".join(parts[::-1])
+        finally:
+            os.close(fd)
+
+    @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EFAULT])
+    def test_memory_that_runs_out_in_the_second_half_is_a_typed_error(
+        self, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        def fail(*_: object) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+        monkeypatch.setattr(segments._libc, "madvise", fail)
+        self.write_in_halves(monkeypatch)
+
+    def test_memory_that_runs_out_in_the_first_half_is_a_typed_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "pwritev", fail)
+        self.write_in_halves(monkeypatch)
+
+    def write_in_halves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+        fd = create_memfd(16 << 20)
+        try:
+            segment = WritableSegment(fd, 16 << 20)
+            with pytest.raises(ObjectStoreFullError, match="no memory for"):
+                segment.write(0, [bytes(16 << 20)], is_resident=False)
+        finally:
+            os.close(fd)
 
     def test_a_cold_write_makes_just_its_pages_resident(self, memfd: int) -> None:
         segment = WritableSegment(memfd, CAPACITY)
