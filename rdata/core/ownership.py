@@ -60,14 +60,6 @@ class Settled(msgspec.Struct, frozen=True):
 Command = FreeObject | SendBorrow | SendRelease | SendAck | Settled
 
 
-class _Owned:
-    __slots__ = ("borrowers", "holds")
-
-    def __init__(self) -> None:
-        self.holds = 0
-        self.borrowers: dict[bytes, int] | None = None  # process → version; most have none
-
-
 class _Borrowed:
     __slots__ = ("holds", "is_acknowledged", "is_reported", "owner", "tickets", "version")
 
@@ -93,7 +85,8 @@ class Ownership:
 
     def __init__(self) -> None:
         self.commands: list[Command] = []
-        self._owned: dict[bytes, _Owned] = {}
+        self._owned: dict[bytes, int] = {}  # object → holds of this process
+        self._borrowers: dict[bytes, dict[bytes, int]] = {}  # object → process → version
         self._borrowed: dict[bytes, _Borrowed] = {}
         self._version = 0  # one count for all objects, so that it grows across a re-borrowing too
 
@@ -107,17 +100,15 @@ class Ownership:
 
     def create(self, object_id: bytes) -> None:
         """A new object of this process's own, held once."""
-        entry = self._owned[object_id] = _Owned()
-        entry.holds = 1
+        self._owned[object_id] = 1
 
     def hold(self, object_id: bytes, owner: str = "") -> None:
         """One more holder in this process. The first of a foreign object makes it a borrowed one.
 
         `owner` is where a foreign object's owner can be reached.
         """
-        owned = self._owned.get(object_id)
-        if owned is not None:
-            owned.holds += 1
+        if object_id in self._owned:
+            self._owned[object_id] += 1
             return
         borrowed = self._borrowed.get(object_id)
         if borrowed is None:
@@ -126,10 +117,11 @@ class Ownership:
 
     def drop(self, object_id: bytes) -> None:
         """One holder in this process less."""
-        owned = self._owned.get(object_id)
-        if owned is not None:
-            owned.holds -= 1
-            self._free_if_unheld(object_id, owned)
+        holds = self._owned.get(object_id)
+        if holds is not None:
+            self._owned[object_id] = holds - 1
+            if holds == 1:
+                self._free_if_unheld(object_id)
             return
         borrowed = self._borrowed[object_id]
         borrowed.holds -= 1
@@ -165,32 +157,28 @@ class Ownership:
 
     def borrowed_by(self, object_id: bytes, borrower: bytes, version: int) -> None:
         """A process says that it holds an object of this one's."""
-        owned = self._owned.get(object_id)
-        if owned is not None:
-            if owned.borrowers is None:
-                owned.borrowers = {}
-            if abs(owned.borrowers.get(borrower, 0)) < version:
-                owned.borrowers[borrower] = version
+        if object_id in self._owned:
+            borrowers = self._borrowers.setdefault(object_id, {})
+            if abs(borrowers.get(borrower, 0)) < version:
+                borrowers[borrower] = version
         self.commands.append(SendAck(borrower, object_id, version))
 
     def released_by(self, object_id: bytes, borrower: bytes, version: int) -> None:
         """A process says that it no longer holds an object of this one's."""
-        owned = self._owned.get(object_id)
-        if owned is None or owned.borrowers is None:
-            return
-        if abs(owned.borrowers.get(borrower, 0)) < version:
+        borrowers = self._borrowers.get(object_id)
+        if borrowers is not None and abs(borrowers.get(borrower, 0)) < version:
             # The negative version stays: an older "I hold it" that comes late is then no news.
-            owned.borrowers[borrower] = -version
-            self._free_if_unheld(object_id, owned)
+            borrowers[borrower] = -version
+            self._free_if_unheld(object_id)
 
     def process_gone(self, process: bytes) -> list[bytes]:
         """A process has ended, as a borrower and as an owner.
 
         The objects of its own that this process holds: nobody is left to be told of that.
         """
-        for object_id, owned in list(self._owned.items()):
-            if owned.borrowers is not None and owned.borrowers.pop(process, None) is not None:
-                self._free_if_unheld(object_id, owned)
+        for object_id, borrowers in list(self._borrowers.items()):
+            if borrowers.pop(process, None) is not None:
+                self._free_if_unheld(object_id)
         lost = [object_id for object_id in self._borrowed if owner_of(object_id) == process]
         for object_id in lost:
             borrowed = self._borrowed[object_id]
@@ -202,11 +190,13 @@ class Ownership:
         self._version += 1
         return self._version
 
-    def _free_if_unheld(self, object_id: bytes, owned: _Owned) -> None:
-        if owned.holds > 0:
+    def _free_if_unheld(self, object_id: bytes) -> None:
+        if self._owned[object_id] > 0:
             return
-        if owned.borrowers and any(version > 0 for version in owned.borrowers.values()):
+        borrowers = self._borrowers.get(object_id)
+        if borrowers and any(version > 0 for version in borrowers.values()):
             return
+        self._borrowers.pop(object_id, None)
         del self._owned[object_id]
         self.commands.append(FreeObject(object_id))
 

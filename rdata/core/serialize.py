@@ -127,6 +127,11 @@ def _loads(data: bytes | memoryview) -> Any:
         raise SerializationError(_what_is_missing(error)) from error
 
 
+def are_atoms(values: tuple[Any, ...]) -> bool:
+    """Tell whether plain pickle serves all the values, and none contains another."""
+    return _PLAIN.issuperset(map(type, values))
+
+
 def is_plain(value: Any, levels: int = _PLAIN_LEVELS) -> bool:
     """Tell whether the value consists of built-in types only, by exact type, and is small.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,6 +133,10 @@ class CallEncoder:
         """Serialize arguments: (bytes, or the stored object, whole-reference slots, all refs)."""
         if not args and not kwargs:
             return b"", None, [], []
+        if not kwargs and serialize.are_atoms(args):  # most calls: there is nothing to look into
+            data = pickle.dumps((args, kwargs), protocol=5)
+            if len(data) <= self._inline_bytes:
+                return data, None, [], []
         slots: list[Slot] = []
         refs: list[ObjectRef] = []
         for position, value in enumerate(args):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rdata.core.messages import Attach, AttachFailed, Direct, direct_decoder
@@ -20,6 +21,7 @@ from rdata.core.wire.loop import Loop
 _DEATH_NEWS_S = 5.0  # the agent tells of a process's end within milliseconds of it
 
 
+@lru_cache(maxsize=4096)  # asked for every message
 def process_of(address: str) -> bytes:
     """The process that an address names."""
     return bytes.fromhex(address.partition("@")[0])

@@ -254,8 +254,8 @@ class NodeProcess:
     def _drain(self) -> None:
         self.tasks.flush()
         released, streams = self.released, self.dropped_streams
-        while released:
-            self.objects.drop(released.popleft())
+        if released:
+            self.objects.drop_all([released.popleft() for _ in range(len(released))])
         while self._forgotten:
             self.tasks.forget_function(self._forgotten.popleft())
         while streams:

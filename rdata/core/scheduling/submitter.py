@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Protocol
 
 import msgspec
@@ -261,12 +262,16 @@ class Submitter:
 
     def _supply(self, pool: _Pool, now: float) -> None:
         if pool.queue:
-            takers = [lease for lease in pool.leases.values() if self._may_take(lease, now)]
-            takers.sort(key=self._ahead_s)
-            for position, lease in enumerate(takers):
+            takers = [
+                (self._ahead_s(lease), lease)
+                for lease in pool.leases.values()
+                if self._may_take(lease, now)
+            ]
+            takers.sort(key=itemgetter(0))
+            for position, (ahead_s, lease) in enumerate(takers):
                 if not pool.queue:
                     break
-                self._push(pool, lease, len(takers) - position, now)
+                self._push(pool, lease, ahead_s, len(takers) - position, now)
         self._want(pool)
         if not pool.queue and any(self._is_free(lease, now) for lease in pool.leases.values()):
             self._take_back_waiting(pool)
@@ -286,10 +291,10 @@ class Submitter:
 
     def _ahead_s(self, lease: _Lease) -> float:
         """How long the worker will need, by what is known of the functions now."""
-        return sum(
-            count * self._run_s.get(function_id, self._target_s)
-            for function_id, count in lease.functions.items()
-        )
+        ahead_s = 0.0
+        for function_id, count in lease.functions.items():
+            ahead_s += count * self._run_s.get(function_id, self._target_s)
+        return ahead_s
 
     @staticmethod
     def _left(lease: _Lease, task: Queued) -> None:
@@ -301,12 +306,13 @@ class Submitter:
         else:
             del lease.functions[task.function_id]
 
-    def _push(self, pool: _Pool, lease: _Lease, num_takers: int, now: float) -> None:
+    def _push(
+        self, pool: _Pool, lease: _Lease, ahead_s: float, num_takers: int, now: float
+    ) -> None:
         """Send what the lease may have ahead, and no more than its share of the queue."""
         share = -(-len(pool.queue) // num_takers)
         batch: list[Queued] = []
         batch_bytes = 0
-        ahead_s = self._ahead_s(lease)
         if not lease.running:
             lease.since = now
         elif ahead_s > _REFILL_AT * self._target_s:
