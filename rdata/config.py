@@ -20,7 +20,7 @@ class Settings:
 
     inline_object_bytes: int = 100 * 1024  # larger values go to shared memory: one copy, not three
     batch_bytes: int = 256 * 1024  # a frame's bound; larger: a cancel waits longer behind it
-    batch_target_s: float = 0.005  # work sent ahead per worker; longer: more to take back
+    batch_target_s: float = 0.02  # work sent ahead per worker; longer: more to take back
     lease_idle_s: float = 0.5  # shorter: more handshakes; longer: workers kept from others
     worker_idle_s: float = 30.0  # idle workers beyond one a CPU end after this
     store_fraction: float = 0.3  # of the memory within the cgroup's limit
@@ -28,7 +28,7 @@ class Settings:
     lineage_bytes: int = 32 << 20  # of finished tasks, kept to make lost results again
     transfer_stall_s: float = 15.0  # an object from another node of which so long nothing comes
     idle_segment_fraction: float = 0.25  # of the quota, that freed segments may keep warm
-    idle_segment_s: float = 10.0  # and for how long
+    idle_segment_s: float = 3.0  # and for how long; shorter: puts farther apart find cold pages
     connect_timeout_s: float = 5.0
     start_timeout_s: float = 30.0
     infeasible_grace_s: float = 10.0  # a request that no node can meet waits so long for one
