@@ -78,12 +78,12 @@ class Agent:
         self._store = StoreService(account, self.loop, self._processes.send, settings.store_wait_s)
         self._pool = WorkerPool(
             self.loop,
-            zygote,
-            zygote_pid,
+            (zygote, zygote_pid),
             session.folder,
             self._worker_started,
             self._worker_exited,
             self._worker_printed,
+            self._preloaded,
             self.fail,
         )
         self._leases = LeaseService(
@@ -283,6 +283,9 @@ class Agent:
             self.loop.stop()
 
     # ------------------------------------------------------------ workers
+
+    def _preloaded(self) -> None:
+        self._leases.preloaded()
 
     def _worker_started(self, worker: WorkerProcess) -> None:
         said = self._processes.registration(worker.job)

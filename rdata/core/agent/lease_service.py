@@ -112,6 +112,10 @@ class LeaseService:
         """A worker has started."""
         self._act(self.scheduler.worker_ready(worker, job, time.monotonic()))
 
+    def preloaded(self) -> None:
+        """Workers are forked with the libraries loaded from now on."""
+        self._act(self.scheduler.preloaded())
+
     def worker_gone(self, worker: bytes) -> None:
         """A worker has ended, or could not be started."""
         self._act(self.scheduler.worker_gone(worker, time.monotonic()))

@@ -60,12 +60,12 @@ class WorkerPool:
     def __init__(
         self,
         loop: Loop,
-        first_zygote: socket.socket,
-        first_zygote_pid: int,
+        first_zygote: tuple[socket.socket, int],
         session_folder: Path,
         on_started: Callable[[WorkerProcess], None],
         on_exited: Callable[[WorkerProcess, str], None],
         on_lines: Callable[[WorkerProcess, bool, list[str]], None],
+        on_preloaded: Callable[[], None],
         on_failure: Callable[[str], None],
     ) -> None:
         self.workers: dict[bytes, WorkerProcess] = {}
@@ -74,15 +74,15 @@ class WorkerPool:
         self._on_started = on_started
         self._on_exited = on_exited
         self._on_lines = on_lines
+        self._on_preloaded = on_preloaded
         self._on_failure = on_failure
         self._by_pid: dict[int, WorkerProcess] = {}
         self._num_bare_ends = 0
         self._num_preload_ends = 0
-        self._bare = first_zygote
-        self._bare_pid = first_zygote_pid
+        self._bare, self._bare_pid = first_zygote
         self._preloaded_pid = 0
         self._is_preloaded_ready = False
-        self._watch_zygote(first_zygote)
+        self._watch_zygote(self._bare)
         self._preloaded = self._start_preload()
 
     def start(self, worker_id: bytes, job: bytes, setup: WorkerSetup) -> None:
@@ -152,6 +152,7 @@ class WorkerPool:
                 self._forked(report)
             elif isinstance(report, Ready):
                 self._is_preloaded_ready, self._preloaded_pid = True, report.pid
+                self._on_preloaded()
             elif isinstance(report, Exited):
                 self._exited(report)
 

@@ -15,6 +15,7 @@ class KillReason(StrEnum):
     JOB_ENDED = "its job has ended"
     REQUESTER_GONE = "the process that it worked for has ended"
     LEASE_ENDED = "it served one actor, which has ended"
+    REPLACED = "it was started before the node's libraries were loaded, and had not been used"
     UNEXPECTED = "it belongs to no job that is under way"
 
 

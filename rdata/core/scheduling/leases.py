@@ -132,6 +132,13 @@ class LeaseScheduler:
             self._roster.set_idle(entered, now)
         return self._advance(now)
 
+    def preloaded(self) -> list[Command]:
+        """Workers that are started from now on are the better ones: replace those not used yet."""
+        commands: list[Command] = []
+        for worker in self._roster.unused():
+            commands += [self._start(worker.job), self._kill(worker, KillReason.REPLACED)]
+        return commands
+
     def worker_gone(self, worker: bytes, now: float) -> list[Command]:
         """A worker's process has ended, for whatever reason: what its lease held is free."""
         entered = self._roster.workers.get(worker)

@@ -40,6 +40,7 @@ class Worker:
     job: Job
     state: WorkerState = WorkerState.STARTING
     idle_since: float = 0.0
+    is_unused: bool = True  # it has never been leased
     lease: Lease | None = None  # while LEASED; while ENDING, the one that it ended with
 
 
@@ -94,7 +95,7 @@ class Roster:
         """Give the lease the worker that was used last: its memory is the warmest."""
         worker = next(reversed(job.idle.values()))
         self._leave_state(worker)
-        worker.state, worker.lease = WorkerState.LEASED, lease
+        worker.state, worker.is_unused, worker.lease = WorkerState.LEASED, False, lease
         return worker
 
     def set_ending(self, worker: Worker, state: WorkerState = WorkerState.ENDING) -> None:
@@ -122,6 +123,10 @@ class Roster:
     def num_idle(self) -> int:
         """How many workers of all jobs are idle."""
         return len(self._idle)
+
+    def unused(self) -> list[Worker]:
+        """The workers that are idle and have never been leased."""
+        return [worker for worker in self._idle.values() if worker.is_unused]
 
     def idle_since(self, since: float) -> list[Worker]:
         """The workers that have been idle since then, the longest idle first."""

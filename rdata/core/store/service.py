@@ -20,7 +20,7 @@ from rdata.core.store.accounting import DropSegment, Placement, PunchRange, Stor
 from rdata.core.wire.loop import Loop
 from rdata.errors import ObjectStoreFullError, OwnerDiedError
 
-_EXPIRE_EVERY_S = 2.0
+_EXPIRE_EVERY_S = 1.0
 
 Send = Callable[[bytes, Message, "list[int]"], None]
 

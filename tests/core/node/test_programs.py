@@ -7,6 +7,25 @@ import pytest
 from tests.core.node.sources import CHECK_MINE, MINE
 from tests.faults.programs import Program
 
+# ------------------------------------------------------------ what workers have loaded
+
+PRELOADED = """
+from tests.eventually import eventually
+rdata.init(num_cpus=2)
+workers = lambda: parts()["workers"]
+first = set(workers())
+eventually(lambda: len(workers()) == 2 and not first & set(workers()))
+loaded = rdata.remote(lambda: (os.getpid(), "pyarrow.csv" in sys.modules))
+report(loaded=rdata.get(loaded.remote())[1], kept=rdata.get(loaded.remote())[0] in workers())
+"""
+
+
+def test_workers_that_no_task_has_used_are_replaced_by_preloaded_ones() -> None:
+    with Program(PRELOADED) as program:
+        assert program.report() == {"loaded": True, "kept": True}
+        program.run()
+
+
 # ------------------------------------------------------------ notebooks and interrupts
 
 NOTEBOOK = """

@@ -80,6 +80,7 @@ class ModelWorker:
     job: bytes
     state: str = "starting"
     idle_since: float = 0.0
+    is_unused: bool = True
     lease: ModelLease | None = None
 
 
@@ -256,7 +257,7 @@ class LeaseModel:
             self.now,
         )
         self.leases[grant.lease] = worker.lease = lease
-        worker.state = "leased"
+        worker.state, worker.is_unused = "leased", False
         demand.count -= 1
         demand.since, demand.is_overdue = self.now, False
         if not demand.count:

@@ -77,6 +77,21 @@ def test_no_more_workers_are_started_than_the_demand_needs():
     assert node.workers(WorkerState.STARTING) == 2
 
 
+def test_workers_that_nobody_has_used_are_replaced_by_preloaded_ones():
+    node = Node(3)
+    (used,) = grants(node.want(1))
+    node.do("lease_returned", used.lease)
+    (held,) = grants(node.want(1))
+    assert held.worker == used.worker
+    node.starts = False
+    commands = node.scheduler.preloaded()
+    assert len(starts(commands)) == 2
+    killed = {command.worker for command in commands if isinstance(command, KillWorker)}
+    assert len(killed) == 2
+    assert used.worker not in killed
+    assert not node.scheduler.preloaded()
+
+
 def test_a_job_is_not_served_by_the_workers_of_another():
     node = Node(1)
     node.starts = False

@@ -92,6 +92,23 @@ class Leases(LeaseModel, RuleBasedStateMachine):
     def worker_ready(self, data: st.DataObject) -> None:
         self.ready(data, "starting")
 
+    @precondition(lambda self: self.unused())
+    @rule()
+    def workers_are_preloaded(self) -> None:
+        unused = self.unused()
+        commands = self.scheduler.preloaded()
+        killed = [each.worker for each in commands if isinstance(each, KillWorker)]
+        starts = [each for each in commands if isinstance(each, StartWorker)]
+        assert sorted(killed) == sorted(unused)
+        jobs = Counter(self.workers[worker].job for worker in unused)
+        assert Counter(start.job for start in starts) == jobs
+        self.carry_out(starts)
+        for worker in unused:
+            self.workers[worker].state = "ending"
+
+    def unused(self) -> list[bytes]:
+        return [id for id, w in self.workers.items() if w.state == "idle" and w.is_unused]
+
     @precondition(lambda self: any(w.state == "retiring" for w in self.workers.values()))
     @rule(data=st.data())
     def worker_declines(self, data: st.DataObject) -> None:
