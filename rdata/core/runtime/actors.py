@@ -10,6 +10,7 @@ Every method wants the runtime's lock held.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Peers
 from rdata.core.runtime.streams import Stream
 from rdata.core.runtime.tasks import TaskTable, are_known, fill_slots, push_message, resolve
+from rdata.core.scheduling.submitter import is_in_burst
 from rdata.errors import ActorDiedError, ActorUnschedulableError, RdataError, TaskCancelledError
 
 
@@ -31,6 +33,7 @@ class _Actor:
     id: bytes
     name: str
     queue: deque[PendingTask] = field(default_factory=deque)
+    called_at: float = 0.0
     sent: dict[bytes, PendingTask] = field(default_factory=dict)  # without a reply yet
     worker: bytes = b""
     address: str = ""
@@ -55,6 +58,7 @@ class ActorTable:
         self._by_worker: dict[bytes, _Actor] = {}
         self._by_key: dict[int, _Actor] = {}
         self._calls: dict[bytes, tuple[_Actor, PendingTask]] = {}
+        self._held_back: dict[bytes, _Actor] = {}  # whose last calls are part of a burst
         self._streams = tasks.streams
 
     # ------------------------------------------------------------ creation
@@ -129,10 +133,23 @@ class ActorTable:
             self._finish(call, [actor.death])
             return
         actor.queue.append(call)
+        now = time.monotonic()
+        quiet_s, actor.called_at = now - actor.called_at, now
         if call.slots:
             resolve(self._objects, call, lambda: self._send_ready(actor))
+        elif is_in_burst(quiet_s, len(actor.queue)):
+            self._held_back[object_id] = actor
         else:
             self._send_ready(actor)
+
+    def holds_back(self) -> bool:
+        """Whether `flush` has something to do."""
+        return bool(self._held_back)
+
+    def flush(self) -> None:
+        """Send what was held back to go together."""
+        while self._held_back:
+            self._send_ready(self._held_back.popitem()[1])
 
     def _send_ready(self, actor: _Actor) -> None:
         if not actor.worker:
@@ -140,11 +157,11 @@ class ActorTable:
         batch = []
         while actor.queue and actor.queue[0].num_unresolved == 0:
             call = actor.queue[0]
-            if not are_known(self._objects, call):
+            if call.slots and not are_known(self._objects, call):
                 resolve(self._objects, call, lambda: self._send_ready(actor))
                 break
             actor.queue.popleft()
-            failed = fill_slots(self._objects, call)
+            failed = fill_slots(self._objects, call) if call.slots else None
             if call.is_cancelled:
                 continue
             if failed is not None:
@@ -266,6 +283,7 @@ class ActorTable:
         if known is None:
             return False
         if known[0].worker:
+            self._send_ready(known[0])  # it must not arrive before the call
             self._peers.send(known[0].address, message)
         return True
 

@@ -68,9 +68,7 @@ class ClusterRuntime(NodeProcess):
             self.tasks.add(task)
             if self._timer is None:
                 self._schedule_tick()
-            if not self._will_flush and self.tasks.holds_back():
-                self._will_flush = True
-                self.loop.call_soon(self._flush_soon)
+            self._flush_soon()
         self.interrupts.check()
         return self._results(task)
 
@@ -148,10 +146,9 @@ class ClusterRuntime(NodeProcess):
         call.message.method = method
         call.held.append(actor.id)
         with self.lock:
-            self._drain()
             self.objects.hold(actor.id, actor.owner)
-            self._hold(call, ())
             self.actors.call(actor.id, call)
+            self._flush_soon()
             results = self._results(call)
         self.interrupts.check()
         return results

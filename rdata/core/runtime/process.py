@@ -252,7 +252,7 @@ class NodeProcess:
         return self.host is not None and self.host.may_interrupt()
 
     def _drain(self) -> None:
-        self.tasks.flush()
+        self._send_held_back()
         released, streams = self.released, self.dropped_streams
         if released:
             self.objects.drop_all([released.popleft() for _ in range(len(released))])
@@ -279,14 +279,21 @@ class NodeProcess:
             self._drain()
         self.store.flush()
 
+    def _send_held_back(self) -> None:
+        """Send the calls of a burst that were to go together."""
+        self.tasks.flush()
+        self.actors.flush()
+
     def _flush_soon(self) -> None:
-        self.loop.call_later(_FLUSH_AFTER_S, self._flush)
+        """See that what is held back goes, if the program does not wait for it. Under the lock."""
+        if not self._will_flush and (self.tasks.holds_back() or self.actors.holds_back()):
+            self._will_flush = True
+            self.loop.call_soon(lambda: self.loop.call_later(_FLUSH_AFTER_S, self._flush))
 
     def _flush(self) -> None:
-        """The program may not wait for what it has submitted: then this sends it."""
         with self.lock:
             self._will_flush = False
-            self.tasks.flush()
+            self._send_held_back()
 
     def _schedule_tick(self) -> None:
         if self._timer is None:

@@ -94,6 +94,11 @@ class _Lease:
     is_taking_back: bool = False
 
 
+def is_in_burst(quiet_s: float, num_queued: int) -> bool:
+    """Whether what was submitted so soon after the last waits, to go together with the next."""
+    return quiet_s < _BURST_S and num_queued % _BATCH != 0
+
+
 class Submitter:
     """All pools of one process. Not thread-safe: the process holds its lock around it."""
 
@@ -111,12 +116,11 @@ class Submitter:
         """Tasks whose arguments are ready."""
         pool = self._pool(pool_key)
         pool.queue.extend(tasks)
-        is_burst = now - pool.submitted_at < _BURST_S
-        pool.submitted_at = now
-        if not is_burst or len(pool.queue) % _BATCH == 0:
-            self._supply(pool, now)
-        else:
+        if is_in_burst(now - pool.submitted_at, len(pool.queue)):
             self.holds_back = True
+        else:
+            self._supply(pool, now)
+        pool.submitted_at = now
 
     def flush(self, now: float) -> None:
         """The burst is over: send what was held back."""
