@@ -125,6 +125,15 @@ def available_resources() -> dict[str, float]:
     return ensure_runtime().available_resources()
 
 
+def await_preloaded(timeout: float = 10.0) -> None:
+    """Block until workers start with numpy, pyarrow and pandas loaded, or `timeout` is over.
+
+    A node preloads them for a second or two after its start; workers that start before that
+    import them anew, each for itself. For work that needs them anyway, waiting takes less time.
+    """
+    ensure_runtime().await_preloaded(timeout)
+
+
 def get_runtime_context() -> RuntimeContext:
     """Where the calling code runs: its node, worker, task and actor."""
     return ensure_runtime().context()

@@ -83,7 +83,6 @@ class Agent:
             self._worker_started,
             self._worker_exited,
             self._worker_printed,
-            self._preloaded,
             self.fail,
         )
         self._leases = LeaseService(
@@ -135,6 +134,7 @@ class Agent:
             m.KillProcess: self._on_kill_process,
             m.Describe: self._on_describe,
             m.Leave: self._on_leave,
+            m.AwaitPreloaded: self._on_await_preloaded,
             **self._leases.handlers,
             **self._head.handlers,
         }
@@ -284,8 +284,8 @@ class Agent:
 
     # ------------------------------------------------------------ workers
 
-    def _preloaded(self) -> None:
-        self._leases.preloaded()
+    def _on_await_preloaded(self, process: Process, request: m.AwaitPreloaded) -> None:
+        self._pool.when_preloaded(lambda: process.channel.send(m.Done(request.request)))
 
     def _worker_started(self, worker: WorkerProcess) -> None:
         said = self._processes.registration(worker.job)

@@ -69,6 +69,7 @@ class LeaseService:
         self._announcing: Timer | None = None
         self._is_urgent = False
         self._timer = loop.call_later(_TICK_S, self._tick)
+        pool.when_preloaded(lambda: self._act(self.scheduler.preloaded()))
         self.handlers: dict[type[m.Control], Callable[[Process, Any], None]] = {
             m.Want: self._on_want,
             m.ReturnLease: self._on_return_lease,
@@ -111,10 +112,6 @@ class LeaseService:
     def worker_ready(self, worker: bytes, job: bytes) -> None:
         """A worker has started."""
         self._act(self.scheduler.worker_ready(worker, job, time.monotonic()))
-
-    def preloaded(self) -> None:
-        """Workers are forked with the libraries loaded from now on."""
-        self._act(self.scheduler.preloaded())
 
     def worker_gone(self, worker: bytes) -> None:
         """A worker has ended, or could not be started."""

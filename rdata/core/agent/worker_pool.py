@@ -65,7 +65,6 @@ class WorkerPool:
         on_started: Callable[[WorkerProcess], None],
         on_exited: Callable[[WorkerProcess, str], None],
         on_lines: Callable[[WorkerProcess, bool, list[str]], None],
-        on_preloaded: Callable[[], None],
         on_failure: Callable[[str], None],
     ) -> None:
         self.workers: dict[bytes, WorkerProcess] = {}
@@ -74,7 +73,6 @@ class WorkerPool:
         self._on_started = on_started
         self._on_exited = on_exited
         self._on_lines = on_lines
-        self._on_preloaded = on_preloaded
         self._on_failure = on_failure
         self._by_pid: dict[int, WorkerProcess] = {}
         self._num_bare_ends = 0
@@ -82,6 +80,7 @@ class WorkerPool:
         self._bare, self._bare_pid = first_zygote
         self._preloaded_pid = 0
         self._is_preloaded_ready = False
+        self._when_preloaded: list[Callable[[], None]] = []
         self._watch_zygote(self._bare)
         self._preloaded = self._start_preload()
 
@@ -109,6 +108,12 @@ class WorkerPool:
         if worker.pid:  # else once the zygote has told it
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
+
+    def when_preloaded(self, then: Callable[[], None]) -> None:
+        """Call `then` once workers are forked with the libraries loaded, or never will be."""
+        self._when_preloaded.append(then)
+        if self._is_preloaded_ready or self._num_preload_ends >= _MAX_PRELOAD_ENDS:
+            self._tell_preloaded()
 
     def pids(self) -> dict[str, int]:
         """The processes beside the workers, by role."""
@@ -152,9 +157,14 @@ class WorkerPool:
                 self._forked(report)
             elif isinstance(report, Ready):
                 self._is_preloaded_ready, self._preloaded_pid = True, report.pid
-                self._on_preloaded()
+                self._tell_preloaded()
             elif isinstance(report, Exited):
                 self._exited(report)
+
+    def _tell_preloaded(self) -> None:
+        waiting, self._when_preloaded = self._when_preloaded, []
+        for then in waiting:
+            then()
 
     def _zygote_gone(self, zygote_socket: socket.socket) -> None:
         self._loop.unwatch(zygote_socket.fileno())
@@ -180,6 +190,8 @@ class WorkerPool:
                 self._exited_unreported(worker)
         if self._num_preload_ends < _MAX_PRELOAD_ENDS:
             self._preloaded = self._start_preload()
+        else:
+            self._tell_preloaded()
 
     # ------------------------------------------------------------ a worker's life
 

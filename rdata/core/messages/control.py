@@ -328,6 +328,12 @@ class Leave(Control, tag=35, gc=False):
     request: int
 
 
+class AwaitPreloaded(Control, tag=46, gc=False):
+    """Process → agent: answer with Done once workers start with the libraries loaded."""
+
+    request: int
+
+
 class KillProcess(Control, tag=36, gc=False):
     """Submitter → agent: end that worker of mine (a forced cancel)."""
 
@@ -399,6 +405,7 @@ CONTROL = (
     | LogLines
     | Warn
     | Leave
+    | AwaitPreloaded
     | KillProcess
     | StartJob
     | MayEnd

@@ -280,6 +280,11 @@ class ClusterRuntime(NodeProcess):
         description: m.Description = self.agent.ask(m.Describe)
         return description.available
 
+    def await_preloaded(self, timeout: float) -> None:
+        """See Runtime."""
+        with contextlib.suppress(GetTimeoutError):
+            self.agent.ask(m.AwaitPreloaded, timeout)
+
     # ------------------------------------------------------------ inside
 
     def _pending(

@@ -85,8 +85,7 @@ class InlineRuntime:
             retries=options.max_retries,
             retry_exceptions=options.retry_exceptions,
         )
-        lack = self._resources.lack(needs)
-        if lack:
+        if lack := self._resources.lack(needs):
             return self._failed(call, Failure(TaskUnschedulableError(f"task {name} {lack}")))
         return self._perform(call)
 
@@ -483,6 +482,8 @@ class InlineRuntime:
         self._begin()
         with self._lock:
             return self._resources.available()
+
+    def await_preloaded(self, timeout: float) -> None: ...  # nothing is started
 
     def shutdown(self) -> None:
         if self._is_down:

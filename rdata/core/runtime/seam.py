@@ -170,6 +170,10 @@ class Runtime(Protocol):
         """What of them no lease or actor holds at the moment."""
         ...
 
+    def await_preloaded(self, timeout: float) -> None:
+        """Block until workers start with numpy, pyarrow and pandas loaded, or `timeout` is over."""
+        ...
+
     def shutdown(self) -> None:
         """End the runtime and all that it started. Blocked calls of other threads raise."""
         ...

@@ -98,6 +98,7 @@ class CoreLauncher:
     """Runs work as tasks and actors of the current runtime; starts a node where there is none."""
 
     def __init__(self) -> None:
+        api.await_preloaded()  # each worker would import pyarrow anew, beside the node that does
         resources = api.cluster_resources()
         self.num_cpus = resources.get("CPU", 1.0)
         store_bytes = resources.get("object_store_memory", 0.0)

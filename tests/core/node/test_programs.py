@@ -10,19 +10,42 @@ from tests.faults.programs import Program
 # ------------------------------------------------------------ what workers have loaded
 
 PRELOADED = """
-from tests.eventually import eventually
+from rdata.core import api
 rdata.init(num_cpus=2)
-workers = lambda: parts()["workers"]
-first = set(workers())
-eventually(lambda: len(workers()) == 2 and not first & set(workers()))
-loaded = rdata.remote(lambda: (os.getpid(), "pyarrow.csv" in sys.modules))
-report(loaded=rdata.get(loaded.remote())[1], kept=rdata.get(loaded.remote())[0] in workers())
+before = parts()["workers"]
+api.await_preloaded()
+task = rdata.remote(lambda: (os.getpid(), "pyarrow.csv" in sys.modules))
+pid, is_loaded = rdata.get(task.remote())
+report(is_loaded=is_loaded, is_new=pid not in before)
+api.await_preloaded()
+report(is_kept=pid in parts()["workers"])
 """
 
 
 def test_workers_that_no_task_has_used_are_replaced_by_preloaded_ones() -> None:
     with Program(PRELOADED) as program:
-        assert program.report() == {"loaded": True, "kept": True}
+        assert program.report() == {"is_loaded": True, "is_new": True}
+        assert program.report() == {"is_kept": True}
+        program.run()
+
+
+NEVER_PRELOADED = """
+from rdata.core import api
+from tests.eventually import eventually
+rdata.init(num_cpus=2)
+killed = {0}
+for _ in range(3):
+    assert eventually(lambda: parts()["preloaded_zygote"] not in killed)
+    killed.add(pid := parts()["preloaded_zygote"])
+    os.kill(pid, signal.SIGKILL)
+api.await_preloaded(timeout=1000)
+report(works=rdata.get(rdata.remote(lambda: "without").remote()))
+"""
+
+
+def test_a_node_that_cannot_preload_does_without() -> None:
+    with Program(NEVER_PRELOADED) as program:
+        assert program.report() == {"works": "without"}
         program.run()
 
 
