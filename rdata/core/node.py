@@ -84,7 +84,7 @@ def _announce(agent: Agent, spec: NodeSpec, session: Session, answer: IO[str]) -
     if not spec.is_embedded:
         os.chdir("/")  # it stays, and where it was started may have to go
         address = agent.address.removeprefix("tcp:")
-        head = spec.head or address
+        head = agent.head_address.removeprefix("tcp:")
         record = NodeRecord(
             os.getpid(), agent.node_id.hex(), address, head, not spec.head, this_version()
         )

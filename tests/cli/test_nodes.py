@@ -232,6 +232,18 @@ def test_two_clusters_on_one_machine_are_told_apart(shell: Shell, head: str) -> 
     assert shell("status").out.count("cluster at") == 2
 
 
+def test_a_node_that_joins_by_a_name_is_of_the_same_cluster(shell: Shell, head: str) -> None:
+    named = f"localhost:{head.rpartition(':')[2]}"
+    assert (
+        shell("start", f"--address={named}", "--num-cpus=1", '--resources={"there": 1}').code == 0
+    )
+    node = shell.nodes()[1]
+    for address in ("auto", head, named):
+        found = shell.python(WHERE.format(repr(address)))
+        assert (found.code, found.out.strip(), found.err) == (0, node.record.node_id, "")
+    assert shell("status").out.count("cluster at") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_blocking_start_stays_until_it_is_ended(shell: Shell, number: signal.Signals) -> None:
     command = ["-m", "rdata.cli.main", "start", "--head", "--port=0", "--num-cpus=1", "--block"]

@@ -169,6 +169,13 @@ class Agent:
             if self._journal is not None:
                 self._journal.close()
 
+    @property
+    def head_address(self) -> str:
+        """Where the cluster's head is reached: as it says itself, so alike on all nodes."""
+        if not self._spec.head:
+            return self.address
+        return self._relay.links.head_address() or f"tcp:{self._spec.head}"  # it is away again
+
     def _watch_launcher(self, pid: int) -> None:
         """End with the driver that started this node, even if it never gets to register."""
         try:

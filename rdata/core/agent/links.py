@@ -139,6 +139,10 @@ class Links:
         node = self.nodes.get(node_id)
         return None if node is None else node.address
 
+    def head_address(self) -> str | None:
+        """Where the head says that it is reached; None on the head, and while it is away."""
+        return None if self.head is None else self.address_of(self.head)
+
     def close(self) -> None:
         """Leave the cluster."""
         self._is_closed = True
