@@ -9,7 +9,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +167,26 @@ def _token(given: argparse.Namespace, head: str, journal: str, timeout_s: float)
 
 def _check_head(options: NodeOptions, settings: Settings) -> None:
     """Raise NodeStartError if nothing can come of it: said before anything is started."""
-    with visit(f"tcp:{options.head}", options.token, settings.connect_timeout_s):
-        pass
+    with visit(f"tcp:{options.head}", options.token, settings.connect_timeout_s) as visited:
+        nodes = visited.describe().nodes  # the visited one first
+    if not nodes[0]["IsHead"]:
+        raise NodeStartError(
+            f"the node at {options.head} is not its cluster's head: join it at that"
+            + "".join(
+                f", with --address={_address_of(node)}"
+                for node in nodes
+                if node["IsHead"] and node["Alive"]
+            )
+        )
     if is_loopback(joined_address(options.host, 1)) and not is_loopback(options.head):
         raise NodeStartError(
             f"the cluster at {options.head} cannot reach a node at {options.host}: give "
             f"--node-ip-address={_own_address_towards(options.head)}"
         )
+
+
+def _address_of(node: Mapping[str, Any]) -> str:
+    return joined_address(node["NodeManagerAddress"], node["NodeManagerPort"])
 
 
 def _own_address_towards(address: str) -> str:

@@ -244,6 +244,15 @@ def test_a_node_that_joins_by_a_name_is_of_the_same_cluster(shell: Shell, head: 
     assert shell("status").out.count("cluster at") == 1
 
 
+def test_a_node_joins_at_the_head_and_nowhere_else(shell: Shell, head: str) -> None:
+    assert shell("start", f"--address={head}", "--num-cpus=1").code == 0
+    other = shell.nodes()[1].record.address
+    said = shell("start", f"--address={other}", "--num-cpus=1")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert f"--address={head}" in said.err
+    assert len(shell.nodes()) == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_blocking_start_stays_until_it_is_ended(shell: Shell, number: signal.Signals) -> None:
     command = ["-m", "rdata.cli.main", "start", "--head", "--port=0", "--num-cpus=1", "--block"]
