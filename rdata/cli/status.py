@@ -55,14 +55,19 @@ def _nodes_to_ask(address: str | None, temp_dir: str) -> list[LocalNode]:
 
 
 def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
+    names = (
+        node["NodeID"][:8] + (" (head)" if node["IsHead"] else ""),
+        joined_address(node["NodeManagerAddress"], node["NodeManagerPort"]),
+    )
+    if not node["Alive"]:
+        return (*names, "no", "-", "-", "-")
     total: dict[str, float] = node["Resources"]
     free: dict[str, float] = node["AvailableResources"]
     used = {name: amount - free.get(name, 0.0) for name, amount in total.items()}
     others = [name for name in total if name not in ("CPU", _STORE)]
     return (
-        node["NodeID"][:8] + (" (head)" if node["IsHead"] else ""),
-        joined_address(node["NodeManagerAddress"], node["NodeManagerPort"]),
-        "yes" if node["Alive"] else "no",
+        *names,
+        "yes",
         f"{used['CPU']:g} of {total['CPU']:g}",
         ", ".join(f"{name} {used[name]:g} of {total[name]:g}" for name in others) or "-",
         f"{used[_STORE] / 2**20:.0f} of {total[_STORE] / 2**20:.0f} MiB",

@@ -293,6 +293,17 @@ def test_nothing_remains_of_a_node_that_is_killed(shell: Shell, head: str, victi
     assert shell.is_clean()
 
 
+def test_status_shows_a_node_that_has_ended(shell: Shell, head: str) -> None:
+    assert shell("start", f"--address={head}", "--num-cpus=1", '--resources={"there": 1}').code == 0
+    node = shell.nodes()[1]
+    os.kill(node.record.pid, signal.SIGKILL)
+    assert eventually(lambda: not node.folder.exists())
+    said = shell("status")
+    assert (said.code, said.err) == (0, "")
+    (line,) = [line for line in said.out.splitlines() if node.record.address in line]
+    assert line.split() == [node.record.node_id[:8], node.record.address, "no", "-", "-", "-"]
+
+
 def test_stop_kills_what_does_not_end(shell: Shell, head: str) -> None:
     (node,) = shell.nodes()
     os.kill(node.record.pid, signal.SIGSTOP)
