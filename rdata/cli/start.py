@@ -9,7 +9,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from rdata.core.addresses import (
     DEFAULT_HOST,
     is_loopback,
     joined_address,
+    node_address,
     split_address,
 )
 from rdata.core.agent.journal import journal_token
@@ -170,23 +171,16 @@ def _check_head(options: NodeOptions, settings: Settings) -> None:
     with visit(f"tcp:{options.head}", options.token, settings.connect_timeout_s) as visited:
         nodes = visited.describe().nodes  # the visited one first
     if not nodes[0]["IsHead"]:
+        heads = [node_address(node) for node in nodes if node["IsHead"] and node["Alive"]]
+        where = "".join(f", with --address={head}" for head in heads)  # none while it is away
         raise NodeStartError(
-            f"the node at {options.head} is not its cluster's head: join it at that"
-            + "".join(
-                f", with --address={_address_of(node)}"
-                for node in nodes
-                if node["IsHead"] and node["Alive"]
-            )
+            f"the node at {options.head} is not its cluster's head: join it at that{where}"
         )
     if is_loopback(joined_address(options.host, 1)) and not is_loopback(options.head):
         raise NodeStartError(
             f"the cluster at {options.head} cannot reach a node at {options.host}: give "
             f"--node-ip-address={_own_address_towards(options.head)}"
         )
-
-
-def _address_of(node: Mapping[str, Any]) -> str:
-    return joined_address(node["NodeManagerAddress"], node["NodeManagerPort"])
 
 
 def _own_address_towards(address: str) -> str:

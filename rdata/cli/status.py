@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rdata.config import Settings
-from rdata.core.addresses import joined_address
+from rdata.core.addresses import node_address
 from rdata.core.node_files import LocalNode, choose_node, live_nodes
 from rdata.core.session import default_temp_dir
 from rdata.core.visit import visit
@@ -57,7 +57,7 @@ def _nodes_to_ask(address: str | None, temp_dir: str) -> list[LocalNode]:
 def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
     names = (
         node["NodeID"][:8] + (" (head)" if node["IsHead"] else ""),
-        joined_address(node["NodeManagerAddress"], node["NodeManagerPort"]),
+        node_address(node),
     )
     if not node["Alive"]:
         return (*names, "no", "-", "-", "-")

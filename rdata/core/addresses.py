@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 from rdata.errors import OptionError
 
@@ -23,6 +25,11 @@ def split_address(address: str) -> tuple[str, int]:
 def joined_address(host: str, port: int) -> str:
     """HOST:PORT, as `split_address` takes it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def node_address(node: Mapping[str, Any]) -> str:
+    """HOST:PORT of a node, as `rdata.nodes()` tells of it."""
+    return joined_address(node["NodeManagerAddress"], node["NodeManagerPort"])
 
 
 def resolved(address: str) -> set[str]:
