@@ -83,7 +83,7 @@ class Serialized:
 def dumps(value: Any) -> Serialized:
     """Serialize the value; raises SerializationError naming what cannot travel."""
     if is_plain(value):
-        return Serialized(pickle.dumps(value, protocol=5))
+        return dumps_plain(value)
     buffers: list[pickle.PickleBuffer] = []
     refs: list[ObjectRef] = []
     stream = io.BytesIO()
@@ -99,6 +99,11 @@ def dumps(value: Any) -> Serialized:
             "or the actor instead"
         ) from error
     return Serialized(stream.getvalue(), views, refs)
+
+
+def dumps_plain(value: Any) -> Serialized:
+    """Serialize a value of which `is_plain` would be true."""
+    return Serialized(pickle.dumps(value, protocol=5))
 
 
 def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:

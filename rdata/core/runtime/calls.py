@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,12 +132,10 @@ class CallEncoder:
         """Serialize arguments: (bytes, or the stored object, whole-reference slots, all refs)."""
         if not args and not kwargs:
             return b"", None, [], []
-        if not kwargs and serialize.are_atoms(args):  # most calls: there is nothing to look into
-            data = pickle.dumps((args, kwargs), protocol=5)
-            if len(data) <= self._inline_bytes:
-                return data, None, [], []
         slots: list[Slot] = []
         refs: list[ObjectRef] = []
+        if not kwargs and serialize.are_atoms(args):  # most calls: there is nothing to look into
+            return self._placed(serialize.dumps_plain((args, kwargs)), slots, refs)
         for position, value in enumerate(args):
             if type(value) is ObjectRef:
                 slots.append(Slot(position, "", value.id, value.owner))
@@ -154,6 +151,11 @@ class CallEncoder:
             }
         value = serialize.dumps((args, kwargs))
         refs.extend(value.refs)
+        return self._placed(value, slots, refs)
+
+    def _placed(
+        self, value: Serialized, slots: list[Slot], refs: list[ObjectRef]
+    ) -> tuple[bytes, ObjectRef | None, list[Slot], list[ObjectRef]]:
         if value.size <= self._inline_bytes:
             return value.to_bytes(), None, slots, refs
         stored = self._put(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -352,3 +353,18 @@ def test_workers_do_not_collect_descriptors() -> None:
     for _ in range(50):
         assert rdata.get(maker.make.remote(MB)).size == MB
     assert rdata.get(maker.num_descriptors.remote()) <= before + 4
+
+
+def test_a_large_argument_is_pickled_once(node: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    dumps = pickle.dumps
+
+    def counted(value: object, protocol: int | None = None) -> bytes:
+        data = dumps(value, protocol)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(pickle, "dumps", counted)
+    text = "x" * 1_000_000
+    assert rdata.get(rdata.remote(len).remote(text)) == 1_000_000
+    assert sum(size > 1_000_000 for size in sizes) == 1
