@@ -17,7 +17,7 @@ from rdata.core.task_runner import TaskRunner
 
 def main(control: socket.socket, process_id: bytes) -> None:
     """Be a worker: the agent tells over `control` whom it serves."""
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper here
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     job = _read_job(control)

@@ -69,7 +69,7 @@ class LeaseService:
         self._announcing: Timer | None = None
         self._is_urgent = False
         self._timer = loop.call_later(_TICK_S, self._tick)
-        pool.when_preloaded(lambda: self._act(self.scheduler.preloaded()))
+        pool.when_preloaded(self._preloaded)
         self.handlers: dict[type[m.Control], Callable[[Process, Any], None]] = {
             m.Want: self._on_want,
             m.ReturnLease: self._on_return_lease,
@@ -253,6 +253,10 @@ class LeaseService:
             self._processes.send(command.requester, m.Unschedulable(command.key, command.message))
         else:
             self._processes.send(command.requester, m.Warn(command.message))
+
+    def _preloaded(self) -> None:
+        if self._pool.is_preloaded:  # else it was given up
+            self._act(self.scheduler.preloaded())
 
     def _start_worker(self, worker_id: bytes, job: bytes) -> None:
         said = self._processes.registration(job)

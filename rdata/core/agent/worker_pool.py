@@ -79,7 +79,7 @@ class WorkerPool:
         self._num_preload_ends = 0
         self._bare, self._bare_pid = first_zygote
         self._preloaded_pid = 0
-        self._is_preloaded_ready = False
+        self.is_preloaded = False
         self._when_preloaded: list[Callable[[], None]] = []
         self._watch_zygote(self._bare)
         self._preloaded = self._start_preload()
@@ -87,7 +87,7 @@ class WorkerPool:
     def start(self, worker_id: bytes, job: bytes, setup: WorkerSetup) -> None:
         """Ask for a worker; `on_started` follows."""
         mine, theirs = socket.socketpair()
-        zygote_socket = self._preloaded if self._is_preloaded_ready else self._bare
+        zygote_socket = self._preloaded if self.is_preloaded else self._bare
         worker = self.workers[worker_id] = WorkerProcess(worker_id, job, mine, zygote_socket)
         pipes = [self._follow(worker, is_stderr) for is_stderr in (False, True)]
         request = Fork(worker_id, setup.import_path, setup.directory, setup.environment)
@@ -110,9 +110,9 @@ class WorkerPool:
                 os.kill(worker.pid, signal.SIGKILL)
 
     def when_preloaded(self, then: Callable[[], None]) -> None:
-        """Call `then` once workers are forked with the libraries loaded, or never will be."""
+        """Call `then` once workers are forked preloaded (`is_preloaded`), or never will be."""
         self._when_preloaded.append(then)
-        if self._is_preloaded_ready or self._num_preload_ends >= _MAX_PRELOAD_ENDS:
+        if self.is_preloaded or self._num_preload_ends >= _MAX_PRELOAD_ENDS:
             self._tell_preloaded()
 
     def pids(self) -> dict[str, int]:
@@ -130,7 +130,7 @@ class WorkerPool:
 
     def _start_preload(self) -> socket.socket:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._is_preloaded_ready = False
+        self.is_preloaded = False
         self._watch_zygote(mine)
         with contextlib.suppress(ConnectionError):
             socket.send_fds(self._bare, [msgspec.msgpack.encode(Preload())], [theirs.fileno()])
@@ -156,7 +156,7 @@ class WorkerPool:
             if isinstance(report, Forked):
                 self._forked(report)
             elif isinstance(report, Ready):
-                self._is_preloaded_ready, self._preloaded_pid = True, report.pid
+                self.is_preloaded, self._preloaded_pid = True, report.pid
                 self._tell_preloaded()
             elif isinstance(report, Exited):
                 self._exited(report)
@@ -183,7 +183,7 @@ class WorkerPool:
             self._watch_zygote(self._bare)
         else:
             self._num_preload_ends += 1
-        self._is_preloaded_ready = False
+        self.is_preloaded = False
         for worker in list(self.workers.values()):
             # Its parent's death kills it; without a parent, nobody reports how it ended.
             if worker.exit is None and (was_bare or worker.zygote is zygote_socket):

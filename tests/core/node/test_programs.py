@@ -30,22 +30,32 @@ def test_workers_that_no_task_has_used_are_replaced_by_preloaded_ones() -> None:
 
 
 NEVER_PRELOADED = """
+import psutil
 from rdata.core import api
 from tests.eventually import eventually
 rdata.init(num_cpus=2)
-killed = {0}
-for _ in range(3):
-    assert eventually(lambda: parts()["preloaded_zygote"] not in killed)
-    killed.add(pid := parts()["preloaded_zygote"])
+assert eventually(lambda: len(parts()["workers"]) == 2 and all(parts()["workers"]))
+before = parts()["workers"]
+known = set(before)
+
+def preloading():
+    children = psutil.Process(parts()["zygote"]).children()
+    return [child.pid for child in children if child.pid not in known]
+
+for _ in range(3):  # before it is ready, each time
+    assert eventually(preloading)
+    (pid,) = preloading()
+    known.add(pid)
     os.kill(pid, signal.SIGKILL)
 api.await_preloaded(timeout=1000)
-report(works=rdata.get(rdata.remote(lambda: "without").remote()))
+are_kept = parts()["workers"] == before
+report(are_kept=are_kept, works=rdata.get(rdata.remote(lambda: "without").remote()))
 """
 
 
 def test_a_node_that_cannot_preload_does_without() -> None:
     with Program(NEVER_PRELOADED) as program:
-        assert program.report() == {"works": "without"}
+        assert program.report() == {"works": "without", "are_kept": True}
         program.run()
 
 
