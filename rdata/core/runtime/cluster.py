@@ -30,6 +30,8 @@ from rdata.core.specs import (
 )
 from rdata.errors import GetTimeoutError, ObjectLostError
 
+_SERVE_EVERY_S = 0.001  # in a burst of calls; longer: what has come waits longer
+
 
 class ClusterRuntime(NodeProcess):
     """See `Runtime` for what each method promises."""
@@ -440,4 +442,12 @@ class ClusterRuntime(NodeProcess):
         """At the start of each call of the seam that changes tables."""
         if self.tasks.is_idle():  # asking who handles SIGINT takes as long as half a submission
             self.interrupts.guard()
+        now = time.monotonic()
+        if now - self._begun_at > _SERVE_EVERY_S:  # no burst, or its begin
+            self._served_at = now
+        elif now - self._served_at > _SERVE_EVERY_S and not self.interrupts.is_locked():
+            self._served_at = now
+            self.loop.serve()
+            self.interrupts.check()
+        self._begun_at = now
         self._check_alive()

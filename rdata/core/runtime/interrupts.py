@@ -53,6 +53,10 @@ class Interrupts:
             self._is_pending = False
             raise KeyboardInterrupt
 
+    def is_locked(self) -> bool:
+        """Whether the calling thread holds the runtime's lock: a table may be half changed."""
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]  # as Condition
+
     def restore(self) -> None:
         """Give the place back to Python's handler."""
         if (
@@ -64,8 +68,7 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._may_raise():
             return
-        is_owned = self._lock._is_owned()  # type: ignore[attr-defined]  # as Condition asks
-        if is_owned or threading.get_ident() in self._loop.busy:
+        if self.is_locked() or threading.get_ident() in self._loop.busy:
             self._is_pending = True
         else:
             raise KeyboardInterrupt

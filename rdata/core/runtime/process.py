@@ -110,6 +110,7 @@ class NodeProcess:
         )
         self._encoder.node_id = home.node_id
         self._ids = TaskIds(process_id)
+        self._begun_at = self._served_at = 0.0  # the last call of the seam, and when served
         self._will_flush = False
         self._last_pool: tuple[TaskOptions, PoolKey] | None = None
         self._on_log = on_log

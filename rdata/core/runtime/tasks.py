@@ -194,6 +194,7 @@ class TaskTable:
 
     def forget_function(self, function_id: bytes) -> None:
         """The program has let go of the function: so shall the workers that have it."""
+        self._submitter.forget_function(function_id)
         for worker, sent in self._sent_functions.items():
             if function_id in sent:
                 sent.discard(function_id)

@@ -26,7 +26,7 @@ _MAX_AHEAD = 1000  # tasks on one worker; more would only be taken back
 _MAX_WANTED = 256  # leases asked for at once; grants of more come when these are used
 _REFILL_AT = 0.5  # of the target; more: smaller frames; less: a worker may run dry meanwhile
 _WORTH_TAKING_S = 0.002  # less waiting work than this is not worth a message
-_OVERDUE_TARGETS = 4  # a worker silent for so many target times is behind a long task
+_OVERDUE_TARGETS = 2  # a worker silent for so many target times is behind a long task
 
 
 class Queued(Protocol):
@@ -86,6 +86,7 @@ class _Lease:
     pool: _Pool
     running: dict[bytes, Queued] = field(default_factory=dict)  # sent, in order, not finished
     functions: dict[bytes, int] = field(default_factory=dict)  # how many run of each
+    warm: set[bytes] = field(default_factory=set)  # functions that have run
     ahead_bytes: int = 0
     since: float = 0.0  # of the last sign of life; of idleness while nothing runs
     is_reclaimed: bool = False
@@ -111,6 +112,7 @@ class Submitter:
         self._pools: dict[Hashable, _Pool] = {}
         self._leases: dict[int, _Lease] = {}
         self._run_s: dict[bytes, float] = {}  # by function
+        self._is_cold: set[bytes] = set()  # functions of which only that of a first run is known
 
     def submit(self, pool_key: Hashable, tasks: Iterable[Queued], now: float) -> None:
         """Tasks whose arguments are ready."""
@@ -183,16 +185,32 @@ class Submitter:
             if task is None:
                 continue
             self._left(lease, task)
-            known = self._run_s.get(task.function_id)
-            run_s = max(run_s, _MIN_RUN_S)
-            if known is None:
-                self._run_s[task.function_id] = run_s
-            else:  # up fast, down slowly: to send too far ahead costs more than too little
-                weight = 0.5 if run_s > known else 0.1
-                self._run_s[task.function_id] = known + weight * (run_s - known)
+            self._learn(lease, task.function_id, max(run_s, _MIN_RUN_S))
         lease.since = now
         self._settle(lease)
         self._supply(lease.pool, now)
+
+    def _learn(self, lease: _Lease, function_id: bytes, run_s: float) -> None:
+        """A function ran so long. Its first run on a worker, which imports, counts for little."""
+        known = self._run_s.get(function_id)
+        is_first = function_id not in lease.warm
+        lease.warm.add(function_id)
+        if known is None:
+            self._run_s[function_id] = run_s
+            self._is_cold.add(function_id)
+        elif is_first and run_s > known:
+            return
+        elif function_id in self._is_cold:
+            self._run_s[function_id] = run_s
+            self._is_cold.discard(function_id)
+        else:  # up fast, down slowly: to send too far ahead costs more than too little
+            weight = 0.5 if run_s > known else 0.1
+            self._run_s[function_id] = known + weight * (run_s - known)
+
+    def forget_function(self, function_id: bytes) -> None:
+        """The function will not be submitted any more."""
+        self._run_s.pop(function_id, None)
+        self._is_cold.discard(function_id)
 
     def forget(self, lease_id: int, task_id: bytes) -> None:
         """The task, which the worker has given back, is not to run again."""

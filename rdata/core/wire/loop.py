@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 _PARK_S = 0.005  # without a waiting thread for so long, the loop's own thread leads again
+_SPIN_S = 0.0002  # so long a thread waits without sleep; longer: CPU time that others could use
+_SPIN_IF_S = 0.0005  # where its last wait was shorter than this; longer: more spins in vain
 _READ_BYTES = 256 * 1024  # a batch of tasks or replies, as far as one read takes it
 
 Callback = Callable[[], object]
@@ -64,6 +66,8 @@ class Loop:
         self._is_wanted = False  # another asks it to let go
         self._led_since = 0.0
         self._led_until = 0.0
+        self._is_parked = False  # its own thread waits to be told
+        self._is_soon = False  # the last wait was short
         self._parking = threading.Lock()
         self._parking.acquire()
         # Threads in `wait` that do anything but wait: an exception from a signal must not hit them.
@@ -147,10 +151,29 @@ class Loop:
         finally:
             self.busy.discard(me)
 
+    def serve(self) -> None:
+        """Serve what has come, on the calling thread, unless another that waits leads.
+
+        For a thread that calls often, in a burst: the loop's own thread would have to take turns
+        with it at the interpreter's lock, which takes longer than the work.
+        """
+        me = threading.get_ident()
+        if me == self._leader:  # a finaliser that struck in a callback
+            return
+        self.busy.add(me)
+        try:
+            if self._try_lead():
+                try:
+                    self._turn(0.0)
+                finally:
+                    self._let_go()
+        finally:
+            self.busy.discard(me)
+
     def _lead_until(
         self, gate: threading.Lock, timeout_s: float | None, check: Callback | None
     ) -> bool:
-        started = self._led_since = time.monotonic()
+        started = self._led_since
         try:
             while not gate.acquire(blocking=False):
                 left_s = None if timeout_s is None else started + timeout_s - time.monotonic()
@@ -159,12 +182,7 @@ class Loop:
                 self._turn(left_s, check)
             return True
         finally:
-            self.busy.add(threading.get_ident())
-            self._leader = None
-            self._led_until = time.monotonic()
-            self._lead.release()
-            if self._led_until - started > _PARK_S:  # its own thread may wait to be told
-                self._unpark()
+            self._let_go()
 
     def _try_lead(self) -> bool:
         """Become the leader, if that is the loop's own thread, or nobody."""
@@ -177,14 +195,25 @@ class Loop:
                 self._is_wanted = False
                 return False
         self._leader = threading.get_ident()
+        self._led_since = time.monotonic()
         return True
 
+    def _let_go(self) -> None:
+        """The calling thread no longer leads."""
+        self.busy.add(threading.get_ident())
+        self._leader = None
+        self._led_until = time.monotonic()
+        self._lead.release()
+        if self._is_parked:
+            self._unpark()
+
     def _park(self) -> bool:
-        """Let waiting threads lead; True when it is the loop's own thread's turn again."""
-        now = time.monotonic()
-        is_led = self._lead.locked()
-        if is_led and now - self._led_since > _PARK_S:
-            self._parking.acquire()  # who has led for so long will unpark
+        """Let other threads lead; True when it is the loop's own thread's turn again."""
+        if self._lead.locked() and time.monotonic() - self._led_since > _PARK_S:
+            self._is_parked = True
+            if self._lead.locked():  # who lets go after this sees that it is parked
+                self._parking.acquire()
+            self._is_parked = False
             return True
         if self._parking.acquire(timeout=_PARK_S):
             return True
@@ -205,7 +234,7 @@ class Loop:
         self.busy.discard(me)
         if check is not None:  # from here on, a signal is served at once
             check()
-        events = self._epoll.poll(timeout_s)
+        events = self._poll(timeout_s)
         self.busy.add(me)
         self._may_sleep = False
         for fd, mask in events:
@@ -218,6 +247,27 @@ class Loop:
             if mask & ~select.EPOLLOUT:
                 self._run(on_readable)
         self._run_due()
+
+    def _poll(self, timeout_s: float | None) -> list[tuple[int, int]]:
+        """Wait for events; after a short wait without sleep at first.
+
+        To put a thread to sleep and wake it costs more than most answers take, on virtual
+        machines above all. The loop's own thread sleeps at once: others have work to do.
+        """
+        if self._is_home or timeout_s == 0:
+            return self._epoll.poll(timeout_s)
+        started = now = time.monotonic()
+        if self._is_soon:
+            spin_s = _SPIN_S if timeout_s is None else min(_SPIN_S, timeout_s)
+            while now - started < spin_s:
+                events = self._epoll.poll(0)
+                if events:
+                    return events
+                os.sched_yield()
+                now = time.monotonic()
+        events = self._epoll.poll(timeout_s)
+        self._is_soon = time.monotonic() - started < _SPIN_IF_S
+        return events
 
     def close(self) -> None:
         """Release the loop's own descriptors; call after `run` has returned."""

@@ -107,6 +107,29 @@ def test_of_an_unknown_function_each_worker_gets_one_task(desk: Desk) -> None:
     ]
 
 
+def test_the_first_run_on_a_worker_counts_only_until_there_is_another(desk: Desk) -> None:
+    """It may have imported for seconds what the later ones use."""
+    for lease in (1, 2):
+        desk.submitter.granted(POOL, lease, desk.now)
+    first, second = desk.submit(FAST, FAST)
+    desk.finish(1, first, run_s=3.0)
+    desk.take()
+    (third,) = desk.submit(FAST)  # to the one that is free
+    desk.finish(1, third, run_s=20e-6)
+    desk.finish(2, second, run_s=3.0)
+    desk.take()
+    desk.submit(*[FAST] * 1000)
+    commands = desk.take()
+    for lease in (1, 2):
+        assert len(pushed(commands, lease)) == pytest.approx(TARGET_S / 20e-6, abs=1)
+
+
+def test_of_a_forgotten_function_nothing_is_known(taught: Desk) -> None:
+    taught.submitter.forget_function(FAST)
+    tasks = taught.submit(*[FAST] * 5)
+    assert pushed(taught.take(), 1) == tasks[:1]
+
+
 def test_short_tasks_flow_by_the_hundred(taught: Desk) -> None:
     tasks = taught.submit(*[FAST] * 1000)
     sent = pushed(taught.take(), 1)
@@ -196,7 +219,7 @@ def test_what_waits_behind_an_overdue_task_is_taken_back_and_given_to_another(
 ) -> None:
     tasks = taught.submit(FAST, FAST)
     taught.take()
-    taught.now += 4 * TARGET_S
+    taught.now += 1.9 * TARGET_S
     taught.submitter.tick(taught.now)
     assert taught.take() == []
     taught.now += TARGET_S

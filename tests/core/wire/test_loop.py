@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 
 from rdata.core.wire.loop import Loop
 from tests.core.wire.ends import on_loop, running_loop
+from tests.eventually import eventually
 
 
 @pytest.fixture
@@ -100,6 +102,53 @@ def test_what_is_not_watched_is_not_called(loop: Loop) -> None:
     assert seen == [b"heard"]
     os.close(read_fd)
     os.close(write_fd)
+
+
+def test_a_thread_that_waits_serves_what_it_waits_for(loop: Loop) -> None:
+    """Again and again, as a program that calls and gets does; the answers come at once."""
+    ours, theirs = socket.socketpair()
+    gate = threading.Lock()
+    served_by: set[int] = set()
+
+    def answered() -> None:
+        ours.recv(1)
+        served_by.add(threading.get_ident())
+        gate.release()
+
+    def answer() -> None:
+        while theirs.recv(1):
+            theirs.send(b"a")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    on_loop(loop, lambda: loop.watch(ours.fileno(), answered))
+    gate.acquire()
+    for _ in range(1000):
+        ours.send(b"q")
+        assert loop.wait(gate, 20)
+    assert threading.get_ident() in served_by
+    assert not loop.wait(gate, 0.01)
+    on_loop(loop, lambda: loop.unwatch(ours.fileno()))
+    ours.close()
+    thread.join()
+    theirs.close()
+
+
+def test_a_busy_thread_can_serve_what_has_come(loop: Loop) -> None:
+    served_by: list[int] = []
+
+    def serve_one() -> bool:
+        served_by.clear()
+        loop.serve()  # takes over from the loop's own thread, for a while
+        loop.call_soon(lambda: served_by.append(threading.get_ident()))
+        loop.serve()
+        return served_by == [threading.get_ident()]
+
+    assert eventually(serve_one)  # on a busy machine it may not let go in time
+    assert eventually(lambda: all(serve_one() for _ in range(10)))
+    assert not loop.is_current()
+    on_loop(loop, lambda: None)  # by its own thread again, when nobody serves or waits
+    assert on_loop(loop, lambda: loop.serve() or loop.is_current())  # from a finaliser, say
 
 
 def test_calls_made_before_the_stop_are_carried_out() -> None:
