@@ -27,7 +27,7 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     data: bytes = b""
     size: int = 0
     node: bytes = b""
-    refs: list[tuple[bytes, str]] = []
+    refs: tuple[tuple[bytes, str], ...] = ()
 
 
 class Argument(msgspec.Struct, array_like=True, gc=False):
@@ -59,7 +59,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     args: bytes  # serialized (args, kwargs); b"" for none
     num_returns: int  # STREAMING for a generator
     method: str = ""
-    arguments: list[Argument] = []
+    arguments: tuple[Argument, ...] = ()
     stored_args: bytes = b""  # the object that holds the serialized arguments, if they are large
     stored_node: bytes = b""  # and in whose store it is
     backpressure: int = 0  # items that may be made and not yet taken
@@ -71,7 +71,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     actor: bytes = b""  # an actor's constructor: the actor's id
     actor_name: str = ""  # and the name that it was given, if any
     is_detached: bool = False  # and whether it outlives its creator
-    known: list[tuple[bytes, Value]] = []  # where nested references' large values are
+    known: tuple[tuple[bytes, Value], ...] = ()  # where nested references' large values are
 
     STREAMING: ClassVar[int] = -1
 

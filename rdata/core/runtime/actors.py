@@ -324,7 +324,7 @@ class ActorTable:
         self._calls.pop(call.id, None)
         if call.held:
             self._objects.drop_all(call.held)
-            call.held = []
+            call.held = ()
 
 
 def _error(error: RdataError) -> m.Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,11 @@ class PendingTask:
         self.size_bytes = _TASK_BYTES
         # The objects that the task makes, other than a generator's items.
         if message.num_returns == 1:
-            self.returns = [task_id + _FIRST]
+            self.returns: tuple[bytes, ...] = (task_id + _FIRST,)
         else:
-            self.returns = [ids.object_id(task_id, i) for i in range(message.num_returns)]
-        self.held: list[bytes] = []  # objects that live at least as long as this task
-        self.slots: list[Slot] = []  # whole arguments that are references
+            self.returns = tuple(ids.object_id(task_id, i) for i in range(message.num_returns))
+        self.held: tuple[bytes, ...] = ()  # objects that live at least as long as this task
+        self.slots: Sequence[Slot] = ()  # whole arguments that are references
         self.num_unresolved = 0
         self.pool: Any = None
         self.retries_left = 0
@@ -128,14 +128,14 @@ class CallEncoder:
 
     def encode_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[bytes, ObjectRef | None, list[Slot], list[ObjectRef]]:
+    ) -> tuple[bytes, ObjectRef | None, Sequence[Slot], Sequence[ObjectRef]]:
         """Serialize arguments: (bytes, or the stored object, whole-reference slots, all refs)."""
         if not args and not kwargs:
-            return b"", None, [], []
+            return b"", None, (), ()
+        if not kwargs and serialize.are_atoms(args):  # most calls: there is nothing to look into
+            return self._placed(serialize.dumps_plain((args, kwargs)), (), ())
         slots: list[Slot] = []
         refs: list[ObjectRef] = []
-        if not kwargs and serialize.are_atoms(args):  # most calls: there is nothing to look into
-            return self._placed(serialize.dumps_plain((args, kwargs)), slots, refs)
         for position, value in enumerate(args):
             if type(value) is ObjectRef:
                 slots.append(Slot(position, "", value.id, value.owner))
@@ -154,10 +154,9 @@ class CallEncoder:
         return self._placed(value, slots, refs)
 
     def _placed(
-        self, value: Serialized, slots: list[Slot], refs: list[ObjectRef]
-    ) -> tuple[bytes, ObjectRef | None, list[Slot], list[ObjectRef]]:
+        self, value: Serialized, slots: Sequence[Slot], refs: Sequence[ObjectRef]
+    ) -> tuple[bytes, ObjectRef | None, Sequence[Slot], Sequence[ObjectRef]]:
         if value.size <= self._inline_bytes:
             return value.to_bytes(), None, slots, refs
         stored = self._put(value)
-        refs.append(stored)
-        return b"", stored, slots, refs
+        return b"", stored, slots, (*refs, stored)

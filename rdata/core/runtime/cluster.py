@@ -146,7 +146,7 @@ class ClusterRuntime(NodeProcess):
             options.generator_backpressure_num_objects,
         )
         call.message.method = method
-        call.held.append(actor.id)
+        call.held += (actor.id,)
         with self.lock:
             self.objects.hold(actor.id, actor.owner)
             self.actors.call(actor.id, call)
@@ -327,13 +327,13 @@ class ClusterRuntime(NodeProcess):
             with self.lock:  # while `refs` still hold them
                 self._hold(task, refs)
                 # Where large values are goes along: the task need not ask their owner.
-                task.message.known = [
+                task.message.known = tuple(
                     (ref.id, entry.value)
                     for ref in refs
                     if (entry := self.objects.entry(ref.id)) is not None
                     and entry.value is not None
                     and entry.value.kind == m.Value.STORED
-                ]
+                )
 
     def _pool_of(self, options: TaskOptions, depth: int) -> PoolKey:
         known = self._last_pool  # most programs submit with one record of options for long
@@ -345,7 +345,7 @@ class ClusterRuntime(NodeProcess):
     def _hold(self, task: PendingTask, refs: Sequence[ObjectRef]) -> None:
         for ref in refs:
             self.objects.hold(ref.id, ref.owner)
-            task.held.append(ref.id)
+        task.held += tuple(ref.id for ref in refs)
 
     def _results(self, task: PendingTask) -> list[ObjectRef] | ObjectRefGenerator:
         if task.message.num_returns == m.Task.STREAMING:

@@ -7,7 +7,7 @@ carries the decisions out as messages, which never block.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rdata.core import messages as m
 from rdata.core import ownership
@@ -80,7 +80,7 @@ class ObjectTable:
         self._ownership.drop(object_id)
         self.act()
 
-    def drop_all(self, object_ids: list[bytes]) -> None:
+    def drop_all(self, object_ids: Sequence[bytes]) -> None:
         """One holder less of each."""
         for object_id in object_ids:
             self._ownership.drop(object_id)

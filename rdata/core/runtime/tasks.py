@@ -440,7 +440,7 @@ def fill_slots(objects: ObjectTable, task: PendingTask) -> m.Value | None:
             m.Argument(slot.position, slot.name, slot.object_id, slot.owner, entry.value)
         )
         task.size_bytes += len(entry.value.data)
-    task.message.arguments = arguments
+    task.message.arguments = tuple(arguments)
     return None
 
 
