@@ -390,7 +390,7 @@ class TaskRunner:
     def _encode(self, call: _Call, index: int, result: Any) -> m.Value:
         runtime = self._runtime
         serialized = serialize.dumps(result)
-        refs = tuple((ref.id, ref.owner) for ref in serialized.refs) if serialized.refs else ()
+        refs = serialized.ref_owners()
         if refs:  # held here until the caller has told their owners of its own hold
             with runtime.lock:
                 if runtime.peers.is_connected(call.submitter):  # else nobody will receive it

@@ -40,15 +40,12 @@ _PRELOADED = (
     "pyarrow.parquet",
     "rdata.dataset",
 )
-# Read when the modules are imported.
-_LIBRARY_SETTINGS = {
-    # No native thread may exist when a zygote forks.
+# Read when the modules are imported: no native thread may exist when a zygote forks.
+_NO_THREADS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    # Arrow's allocator asks for pages of 2 MiB: touched in part, they are made and kept whole.
-    "MIMALLOC_ALLOW_THP": "0",
 }
 
 
@@ -183,7 +180,9 @@ class Zygote:
 
     def _become_preloaded(self, fd: int) -> None:
         agent = socket.socket(fileno=fd)
-        os.environ.update(_LIBRARY_SETTINGS)
+        os.environ.update(_NO_THREADS)
+        # Arrow's allocator asks for pages of 2 MiB: touched in part, they are made and kept whole.
+        os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
         for module in _PRELOADED:
             importlib.import_module(module)
         pyarrow = sys.modules["pyarrow"]

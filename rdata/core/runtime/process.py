@@ -225,7 +225,7 @@ class NodeProcess:
     def put_serialized(self, value: Serialized) -> ObjectRef:
         """A new object of this process's own, inline or in the store."""
         object_id = ids.object_id(self._ids.next(), 0)
-        refs = tuple((ref.id, ref.owner) for ref in value.refs)
+        refs = value.ref_owners()
         if value.size <= self.settings.inline_object_bytes:
             stored = m.Value(m.Value.INLINE, value.to_bytes(), refs=refs)
         else:
