@@ -38,8 +38,6 @@ from pathlib import Path
 import rdata
 
 faulthandler.register(signal.SIGUSR1)  # for Program.story
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # pytest under nohup ignores it, and so we would
-signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a job with `&`
 
 def report(**what):
     print(json.dumps(what), flush=True)
