@@ -113,7 +113,7 @@ class TaskRunner:
     ) -> None:
         for blob in functions:
             self._decoder.learn(blob)
-        self._queue.extend(_Call(process, task) for task in tasks)
+        self._queue.extend([_Call(process, task) for task in tasks])
         if self._is_blocked and self._actor_id is None:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
             self._give_back(process, is_blocked=True)
@@ -252,20 +252,24 @@ class TaskRunner:
             self._runtime.loop.wait(self._gate, None)
 
     def _run_queue(self) -> None:
+        call = reply = None
         while True:
-            with self._runtime.lock:
+            with self._runtime.lock:  # once a call, for what follows one and what precedes the next
+                if call is not None:
+                    self._ended(call, reply)
                 if not self._queue:
                     return
                 call = self._running = self._queue.popleft()
                 if self._replies and self._must_be_known(call):
                     self._send_replies()
-            try:
-                self._run_call(call)
-            finally:
-                with self._runtime.lock:
-                    self._running = None
-                    if call.num_waits:  # threads that outlive their task
-                        self._go_on()
+            reply = self._run_call(call)
+
+    def _ended(self, call: _Call, reply: m.Reply | None) -> None:
+        self._running = None
+        if call.num_waits:  # threads that outlive their task
+            self._go_on()
+        if reply is not None:
+            self._reply(call, reply)
 
     def _must_be_known(self, call: _Call) -> bool:
         """Whether what has finished must not be lost if this call ends the process."""
@@ -273,7 +277,8 @@ class TaskRunner:
         self._last_method = call.message.method
         return call.message.runs_once or is_new
 
-    def _run_call(self, call: _Call) -> None:
+    def _run_call(self, call: _Call) -> m.Reply | None:
+        """Run it; the reply, unless that has to wait until others know of its references."""
         message = call.message
         self.depth = message.depth
         adopted: list[bytes] = []
@@ -287,14 +292,14 @@ class TaskRunner:
         is_retryable = is_error and message.retry_exceptions
         reply = m.Reply(message.id, message.attempt, run_s, values, num_items, is_retryable)
         if not adopted:
-            self._reply(call, reply)
-            return
+            return reply
         # References that the task keeps are reported to their owners before the reply, with
         # which the submitter lets go of its own hold.
         with self._runtime.lock:
             self._runtime.drain()
             kept = [object_id for object_id in adopted if self._runtime.objects.is_held(object_id)]
             self._runtime.objects.keep(kept, lambda: self._reply(call, reply))
+        return None
 
     def _run_function(self, call: _Call, adopted: list[bytes]) -> tuple[list[m.Value], bool]:
         message = call.message
@@ -433,16 +438,17 @@ class TaskRunner:
         os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
     def _reply(self, call: _Call, reply: m.Reply) -> None:
-        submitter, is_urgent = call.submitter, call.message.runs_once
+        """Send the reply, or let it wait for those of the next calls. Under the runtime's lock."""
         now = time.monotonic()
-        with self._runtime.lock:
-            if not self._replies:
-                self._replies_since = now
-            self._replies.setdefault(submitter, []).append(reply)
-            self._reply_bytes += sum(len(value.data) for value in reply.values)
-            is_due = now - self._replies_since >= _FLUSH_AFTER_S
-            if not self._queue or is_due or is_urgent or self._reply_bytes > _MAX_BATCH_BYTES:
-                self._send_replies()
+        if not self._replies:
+            self._replies_since = now
+        self._replies.setdefault(call.submitter, []).append(reply)
+        for value in reply.values:
+            self._reply_bytes += len(value.data)
+        is_due = now - self._replies_since >= _FLUSH_AFTER_S
+        is_urgent = is_due or call.message.runs_once
+        if is_urgent or not self._queue or self._reply_bytes > _MAX_BATCH_BYTES:
+            self._send_replies()
 
     def _send_replies(self) -> None:
         """Under the runtime's lock."""

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdata.core.object_ref import ObjectRef
-from rdata.core.serialize import dumps, is_plain, loads
+from rdata.core.serialize import are_atoms, dumps, dumps_atoms, is_plain, loads
 from rdata.errors import SerializationError
 
 HASHABLE = st.one_of(
@@ -78,6 +78,38 @@ def test_builtins_come_back(value: Any) -> None:
 )
 def test_odd_builtins_come_back(value: Any) -> None:
     assert are_alike(round_trip(value), value)
+
+
+ATOMS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(),
+    st.text(),
+    st.text(st.characters()),  # with halves of surrogate pairs
+    st.binary(),
+)
+
+
+@given(st.lists(ATOMS, max_size=17).map(tuple))
+def test_tuples_of_atoms_come_back(values: tuple[Any, ...]) -> None:
+    assert are_alike(round_trip(values), values)
+
+
+def test_short_tuples_of_atoms_are_not_pickled() -> None:
+    class Number(int):
+        """Which another process does not have."""
+
+    assert are_atoms(dumps_atoms((1, 2.5, "ä", b"c", None, True)))
+    assert are_atoms(dumps_atoms(()))
+    assert not dumps_atoms((Number(1),))
+    assert not dumps_atoms(((1,),))
+    assert not dumps_atoms((1 << 64,))
+    assert not dumps_atoms(("\ud800",))
+    assert not dumps_atoms((1,) * 16)
+    for other in ([1], {}, 1, (1 << 64,), np.arange(3)):
+        assert not are_atoms(dumps(other).to_bytes())
 
 
 def test_what_holds_itself_comes_back() -> None:

@@ -56,7 +56,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     attempt: int
     function: bytes
     name: str
-    args: bytes  # serialized (args, kwargs); b"" for none
+    args: bytes  # serialized (args, kwargs), or args alone where they are atoms
     num_returns: int  # STREAMING for a generator
     method: str = ""
     arguments: tuple[Argument, ...] = ()

@@ -10,7 +10,6 @@ Every method wants the runtime's lock held.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Peers
 from rdata.core.runtime.streams import Stream
 from rdata.core.runtime.tasks import TaskTable, are_known, fill_slots, push_message, resolve
-from rdata.core.scheduling.submitter import is_in_burst
+from rdata.core.scheduling.submitter import BATCH
 from rdata.errors import ActorDiedError, ActorUnschedulableError, RdataError, TaskCancelledError
 
 
@@ -33,7 +32,6 @@ class _Actor:
     id: bytes
     name: str
     queue: deque[PendingTask] = field(default_factory=deque)
-    called_at: float = 0.0
     sent: dict[bytes, PendingTask] = field(default_factory=dict)  # without a reply yet
     worker: bytes = b""
     address: str = ""
@@ -133,11 +131,9 @@ class ActorTable:
             self._finish(call, [actor.death])
             return
         actor.queue.append(call)
-        now = time.monotonic()
-        quiet_s, actor.called_at = now - actor.called_at, now
         if call.slots:
             resolve(self._objects, call, lambda: self._send_ready(actor))
-        elif is_in_burst(quiet_s, len(actor.queue)):
+        elif len(actor.queue) % BATCH:
             self._held_back[object_id] = actor
         else:
             self._send_ready(actor)

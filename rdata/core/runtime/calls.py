@@ -130,10 +130,10 @@ class CallEncoder:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bytes, ObjectRef | None, Sequence[Slot], Sequence[ObjectRef]]:
         """Serialize arguments: (bytes, or the stored object, whole-reference slots, all refs)."""
-        if not args and not kwargs:
-            return b"", None, (), ()
-        if not kwargs and serialize.are_atoms(args):  # most calls: there is nothing to look into
-            return self._placed(serialize.dumps_plain((args, kwargs)), (), ())
+        if not kwargs:  # most calls are simple, and go as their positional arguments alone
+            atoms = serialize.dumps_atoms(args)
+            if atoms and len(atoms) <= self._inline_bytes:
+                return atoms, None, (), ()
         slots: list[Slot] = []
         refs: list[ObjectRef] = []
         for position, value in enumerate(args):

@@ -18,7 +18,7 @@ from rdata.core import messages as m
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.runtime.agent_link import Waiter
 from rdata.core.runtime.calls import PendingTask
-from rdata.core.runtime.process import NodeProcess
+from rdata.core.runtime.process import BURST_S, NodeProcess
 from rdata.core.runtime.seam import RuntimeContext, Waitable
 from rdata.core.runtime.tasks import PoolKey
 from rdata.core.specs import (
@@ -30,7 +30,7 @@ from rdata.core.specs import (
 )
 from rdata.errors import GetTimeoutError, ObjectLostError
 
-_SERVE_EVERY_S = 0.001  # in a burst of calls; longer: what has come waits longer
+_SERVE_EVERY_S = 0.002  # in a burst of calls; longer: what has come waits longer
 
 
 class ClusterRuntime(NodeProcess):
@@ -70,7 +70,7 @@ class ClusterRuntime(NodeProcess):
             self.tasks.add(task)
             if self._timer is None:
                 self._schedule_tick()
-            self._flush_soon()
+            self._send_soon()
         self.interrupts.check()
         return self._results(task)
 
@@ -150,7 +150,7 @@ class ClusterRuntime(NodeProcess):
         with self.lock:
             self.objects.hold(actor.id, actor.owner)
             self.actors.call(actor.id, call)
-            self._flush_soon()
+            self._send_soon()
             results = self._results(call)
         self.interrupts.check()
         return results
@@ -310,8 +310,7 @@ class ClusterRuntime(NodeProcess):
         if is_stream:
             message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
         task = PendingTask(message)
-        if args or kwargs:
-            self._add_arguments(task, args, kwargs)
+        self._add_arguments(task, args, kwargs)
         return task
 
     def _add_arguments(
@@ -443,11 +442,14 @@ class ClusterRuntime(NodeProcess):
         if self.tasks.is_idle():  # asking who handles SIGINT takes as long as half a submission
             self.interrupts.guard()
         now = time.monotonic()
-        if now - self._begun_at > _SERVE_EVERY_S:  # no burst, or its begin
+        quiet_s = now - self._begun_at
+        self._is_burst = quiet_s < BURST_S
+        if quiet_s > _SERVE_EVERY_S:  # no burst, or its begin
             self._served_at = now
         elif now - self._served_at > _SERVE_EVERY_S and not self.interrupts.is_locked():
             self._served_at = now
             self.loop.serve()
             self.interrupts.check()
+            now = time.monotonic()
         self._begun_at = now
         self._check_alive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rdata.core import messages as m
+from rdata.core import serialize
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.errors import ObjectLostError
 
@@ -54,10 +55,10 @@ class CallDecoder:
         if message.stored_args:
             stored = m.Value(m.Value.STORED, node=message.stored_node)
             args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
-        elif message.args:
-            args, kwargs = self._runtime.load(message.args, adopted)
+        elif serialize.are_atoms(message.args):
+            return serialize.loads(message.args, None), {}
         else:
-            return (), {}
+            args, kwargs = self._runtime.load(message.args, adopted)
         if message.known:
             with self._runtime.lock:
                 for object_id, value in message.known:

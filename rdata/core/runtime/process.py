@@ -47,7 +47,8 @@ from rdata.core.wire.loop import Loop, Timer
 from rdata.errors import GetTimeoutError, NodeDiedError, ObjectLostError
 
 _TICK_S = 0.02
-_FLUSH_AFTER_S = 0.001  # tasks submitted in a burst are held back so long at most
+BURST_S = 0.001  # calls that follow each other faster go together; longer: later starts
+_FLUSH_AFTER_S = 0.002  # but are held back so long at most; shorter: smaller frames
 _DRAIN_AFTER_S = 0.01  # references that go one by one are let go of together
 
 
@@ -111,6 +112,7 @@ class NodeProcess:
         self._encoder.node_id = home.node_id
         self._ids = TaskIds(process_id)
         self._begun_at = self._served_at = 0.0  # the last call of the seam, and when served
+        self._is_burst = False  # that call followed another at once
         self._will_flush = False
         self._last_pool: tuple[TaskOptions, PoolKey] | None = None
         self._on_log = on_log
@@ -253,7 +255,12 @@ class NodeProcess:
         return self.host is not None and self.host.may_interrupt()
 
     def _drain(self) -> None:
+        """At a call of the program that may wait, or be its last: nothing is held back any more."""
         self._send_held_back()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Take note of what was finalised."""
         released, streams = self.released, self.dropped_streams
         if released:
             self.objects.drop_all([released.popleft() for _ in range(len(released))])
@@ -277,7 +284,7 @@ class NodeProcess:
         for noted in self._finalised:
             noted.is_scheduled = False
         with self.lock:
-            self._drain()
+            self._let_go()
         self.store.flush()
 
     def _send_held_back(self) -> None:
@@ -285,9 +292,11 @@ class NodeProcess:
         self.tasks.flush()
         self.actors.flush()
 
-    def _flush_soon(self) -> None:
-        """See that what is held back goes, if the program does not wait for it. Under the lock."""
-        if not self._will_flush and (self.tasks.holds_back() or self.actors.holds_back()):
+    def _send_soon(self) -> None:
+        """Send the program's call, together with those that follow it at once. Under the lock."""
+        if not self._is_burst:
+            self._send_held_back()
+        elif not self._will_flush:
             self._will_flush = True
             self.loop.call_soon(lambda: self.loop.call_later(_FLUSH_AFTER_S, self._flush))
 
@@ -306,7 +315,7 @@ class NodeProcess:
 
     def _tick(self) -> None:
         with self.lock:
-            self._drain()
+            self._let_go()
             is_needed = self.tasks.tick()
             self._timer = self.loop.call_later(_TICK_S, self._tick) if is_needed else None
         self.store.flush()
@@ -320,7 +329,9 @@ class NodeProcess:
                 if host is not None and host.receive(process, message):
                     continue
                 self._direct_message(process, message)
-            self._drain()
+            self._let_go()
+            if not self._will_flush:  # tasks whose arguments these messages have brought
+                self._send_held_back()
 
     def _direct_message(self, process: bytes, message: m.Direct) -> None:
         match message:

@@ -93,7 +93,7 @@ class TaskTable:
             self._queue(task)
 
     def _queue(self, task: PendingTask) -> None:
-        self._submitter.submit(task.pool, (task,), time.monotonic())
+        self._submitter.submit(task.pool, task, time.monotonic())
         self._act()
 
     # ------------------------------------------------------------ events

@@ -12,7 +12,7 @@ taken back and goes to whoever is free.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Protocol
@@ -20,8 +20,7 @@ from typing import Protocol
 import msgspec
 
 _MIN_RUN_S = 20e-6  # what a task costs its worker beside the function
-_BURST_S = 0.0002  # tasks that follow each other faster are sent together; longer: later starts
-_BATCH = 64  # so many at most; more: workers wait longer for the first of them
+BATCH = 64  # calls that are held back at most; more: workers wait longer for the first of them
 _MAX_AHEAD = 1000  # tasks on one worker; more would only be taken back
 _MAX_WANTED = 256  # leases asked for at once; grants of more come when these are used
 _REFILL_AT = 0.5  # of the target; more: smaller frames; less: a worker may run dry meanwhile
@@ -77,7 +76,6 @@ class _Pool:
     wanted: int = 0
     most_wanted: int = 0
     num_stale: int = 0
-    submitted_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -95,11 +93,6 @@ class _Lease:
     is_taking_back: bool = False
 
 
-def is_in_burst(quiet_s: float, num_queued: int) -> bool:
-    """Whether what was submitted so soon after the last waits, to go together with the next."""
-    return quiet_s < _BURST_S and num_queued % _BATCH != 0
-
-
 class Submitter:
     """All pools of one process. Not thread-safe: the process holds its lock around it."""
 
@@ -114,18 +107,16 @@ class Submitter:
         self._run_s: dict[bytes, float] = {}  # by function
         self._is_cold: set[bytes] = set()  # functions of which only that of a first run is known
 
-    def submit(self, pool_key: Hashable, tasks: Iterable[Queued], now: float) -> None:
-        """Tasks whose arguments are ready."""
+    def submit(self, pool_key: Hashable, task: Queued, now: float) -> None:
+        """A task whose arguments are ready. It waits for `flush`, or for more to go with it."""
         pool = self._pool(pool_key)
-        pool.queue.extend(tasks)
-        if is_in_burst(now - pool.submitted_at, len(pool.queue)):
-            self.holds_back = True
-        else:
+        pool.queue.append(task)
+        self.holds_back = True
+        if len(pool.queue) % BATCH == 0:
             self._supply(pool, now)
-        pool.submitted_at = now
 
     def flush(self, now: float) -> None:
-        """The burst is over: send what was held back."""
+        """Nothing follows for now: send what was held back."""
         if self.holds_back:
             self.holds_back = False
             for pool in self._pools.values():
@@ -188,7 +179,8 @@ class Submitter:
             self._learn(lease, task.function_id, max(run_s, _MIN_RUN_S))
         lease.since = now
         self._settle(lease)
-        self._supply(lease.pool, now)
+        if not self.holds_back:  # else `flush` will, soon, with more tasks at once
+            self._supply(lease.pool, now)
 
     def _learn(self, lease: _Lease, function_id: bytes, run_s: float) -> None:
         """A function ran so long. Its first run on a worker, which imports, counts for little."""

@@ -148,11 +148,8 @@ class World:
             task = Task(number.to_bytes(4, "big"), function_id, size_bytes, pool, run_s)
             self.tasks.append(task)
             tasks.append(task)
-        if pick([False, True]):
-            self.submitter.submit(pool, tasks, self.now)
-        else:
-            for task in tasks:
-                self.submitter.submit(pool, [task], self.now)
+        for task in tasks:
+            self.submitter.submit(pool, task, self.now)
         if pick([False, True]):
             self.submitter.flush(self.now)
 
