@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from rdata.core import ids, serialize
 from rdata.core import messages as m
 from rdata.core.returns import split_returns, streamed_items
@@ -35,18 +37,15 @@ _MAX_BATCH_BYTES = 256 * 1024
 _END = object()
 
 
-class _Call:
+class _Call(msgspec.Struct, gc=False, eq=False):
     """A task in this worker's queue."""
 
-    __slots__ = ("is_cancelled", "is_stopped", "message", "num_taken", "num_waits", "submitter")
-
-    def __init__(self, submitter: bytes, message: m.Task) -> None:
-        self.submitter = submitter
-        self.message = message
-        self.is_cancelled = False
-        self.is_stopped = False  # a generator whose further items nobody wants
-        self.num_taken = message.num_taken
-        self.num_waits = 0  # threads of it that wait for other tasks
+    submitter: bytes
+    message: m.Task
+    num_taken: int  # of a generator's items, by their consumer
+    is_cancelled: bool = False
+    is_stopped: bool = False  # a generator whose further items nobody wants
+    num_waits: int = 0  # threads of it that wait for other tasks
 
 
 class TaskRunner:
@@ -113,7 +112,7 @@ class TaskRunner:
     ) -> None:
         for blob in functions:
             self._decoder.learn(blob)
-        self._queue.extend([_Call(process, task) for task in tasks])
+        self._queue.extend([_Call(process, task, task.num_taken) for task in tasks])
         if self._is_blocked and self._actor_id is None:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
             self._give_back(process, is_blocked=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from rdata.core import ids, serialize
 from rdata.core import messages as m
 from rdata.core.object_ref import ObjectRef
@@ -30,49 +32,6 @@ _TASK_BYTES = 100  # of a task's message, beside its arguments
 _FIRST = ids.object_id(b"", 0)
 
 
-class PendingTask:
-    """A task or an actor's call, from its submission until its last reply."""
-
-    __slots__ = (
-        "function_id",
-        "held",
-        "id",
-        "is_cancelled",
-        "is_rebuilding",
-        "is_suspect",
-        "message",
-        "num_unresolved",
-        "pool",
-        "registration",
-        "retries_left",
-        "retry_on",
-        "returns",
-        "size_bytes",
-        "slots",
-    )
-
-    def __init__(self, message: m.Task) -> None:
-        self.id = task_id = message.id
-        self.function_id = message.function
-        self.message = message
-        self.registration: Registration | None = None
-        self.size_bytes = _TASK_BYTES
-        # The objects that the task makes, other than a generator's items.
-        if message.num_returns == 1:
-            self.returns: tuple[bytes, ...] = (task_id + _FIRST,)
-        else:
-            self.returns = tuple(ids.object_id(task_id, i) for i in range(message.num_returns))
-        self.held: tuple[bytes, ...] = ()  # objects that live at least as long as this task
-        self.slots: Sequence[Slot] = ()  # whole arguments that are references
-        self.num_unresolved = 0
-        self.pool: Any = None
-        self.retries_left = 0
-        self.retry_on: bool | tuple[type[BaseException], ...] = False
-        self.is_cancelled = False
-        self.is_rebuilding = False  # it has finished before; what it made was lost
-        self.is_suspect = False  # it may have ended a worker: it runs with nothing beside it
-
-
 @dataclass(frozen=True, slots=True)
 class Slot:
     """A reference that stands as a whole argument: its value takes its place."""
@@ -81,6 +40,35 @@ class Slot:
     name: str
     object_id: bytes
     owner: str
+
+
+class PendingTask(msgspec.Struct, eq=False):
+    """A task or an actor's call, from its submission until its last reply."""
+
+    id: bytes
+    function_id: bytes
+    message: m.Task
+    returns: tuple[bytes, ...]  # the objects that the task makes, other than a generator's items
+    size_bytes: int = _TASK_BYTES
+    registration: Registration | None = None
+    held: tuple[bytes, ...] = ()  # objects that live at least as long as this task
+    slots: Sequence[Slot] = ()  # whole arguments that are references
+    num_unresolved: int = 0
+    pool: Any = None
+    retries_left: int = 0
+    retry_on: bool | tuple[type[BaseException], ...] = False
+    is_cancelled: bool = False
+    is_rebuilding: bool = False  # it has finished before; what it made was lost
+    is_suspect: bool = False  # it may have ended a worker: it runs with nothing beside it
+
+    @classmethod
+    def of(cls, message: m.Task) -> PendingTask:
+        """The task that the message describes."""
+        task_id, num_returns = message.id, message.num_returns
+        if num_returns == 1:
+            return cls(task_id, message.function, message, (task_id + _FIRST,))
+        returns = tuple([ids.object_id(task_id, index) for index in range(num_returns)])
+        return cls(task_id, message.function, message, returns)
 
 
 class CallEncoder:
@@ -94,9 +82,9 @@ class CallEncoder:
         put: Callable[[Serialized], ObjectRef],
         on_forgotten: Callable[[bytes], object],
     ) -> None:
-        """`on_forgotten(function id)`: a finaliser; it must only note it."""
+        """`on_forgotten(function id)`: a bound method, for a finaliser; it must only note it."""
         self.node_id = b""  # where `put` puts
-        self._on_forgotten = on_forgotten
+        self._on_forgotten = weakref.WeakMethod(on_forgotten)  # functions outlive runtimes
         self._runtime_id = runtime_id
         self._store = store
         self._inline_bytes = inline_bytes
@@ -123,7 +111,7 @@ class CallEncoder:
             captured += (stored,)
         registration = Registration(self._runtime_id, blob, captured)
         function.registration = registration
-        weakref.finalize(function, self._on_forgotten, function_id).atexit = False
+        weakref.finalize(function, _tell, self._on_forgotten, function_id).atexit = False
         return registration
 
     def encode_arguments(
@@ -160,3 +148,9 @@ class CallEncoder:
             return value.to_bytes(), None, slots, refs
         stored = self._put(value)
         return b"", stored, slots, (*refs, stored)
+
+
+def _tell(method: weakref.WeakMethod[Callable[[bytes], object]], function_id: bytes) -> None:
+    on_forgotten = method()
+    if on_forgotten is not None:
+        on_forgotten(function_id)

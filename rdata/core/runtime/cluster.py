@@ -309,7 +309,7 @@ class ClusterRuntime(NodeProcess):
         )
         if is_stream:
             message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
-        task = PendingTask(message)
+        task = PendingTask.of(message)
         self._add_arguments(task, args, kwargs)
         return task
 
@@ -353,10 +353,11 @@ class ClusterRuntime(NodeProcess):
 
     def _await_values(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[m.Value]:
         waiter = Waiter(len(refs) + 1)
+        happened, when_ready = waiter.happened, self.objects.when_ready
         with self.lock:
             self._drain()
             for ref in refs:
-                if self.objects.when_ready(ref.id, waiter.happened):
+                if when_ready(ref.id, happened):
                     waiter.count -= 1
             waiter.happened()
             is_ready = waiter.count == 0
@@ -452,4 +453,5 @@ class ClusterRuntime(NodeProcess):
             self.interrupts.check()
             now = time.monotonic()
         self._begun_at = now
-        self._check_alive()
+        if self._failure is not None:
+            raise self._failure

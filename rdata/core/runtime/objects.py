@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from rdata.core import messages as m
 from rdata.core import ownership
 from rdata.core.ids import owner_of
@@ -21,17 +23,14 @@ from rdata.errors import ObjectLostError, OwnerDiedError
 Callback = Callable[[], None]
 
 
-class ObjectEntry:
-    """What is known of one object."""
+class ObjectEntry(msgspec.Struct, gc=False, eq=False):
+    """What is known of one object. A table may have millions: the collector does not walk them."""
 
-    __slots__ = ("callbacks", "fetchers", "is_fetching", "owner", "value")
-
-    def __init__(self, owner: str) -> None:
-        self.owner = owner  # where its owner can be reached; "" for this process's own
-        self.value: m.Value | None = None
-        self.callbacks: list[Callback] | None = None
-        self.fetchers: list[bytes] | None = None  # borrowers that wait for the value
-        self.is_fetching = False
+    owner: str  # where its owner can be reached; "" for this process's own
+    value: m.Value | None = None
+    callbacks: list[Callback] | None = None
+    fetchers: list[bytes] | None = None  # borrowers that wait for the value
+    is_fetching: bool = False
 
 
 class ObjectTable:
@@ -128,6 +127,11 @@ class ObjectTable:
         if entry.callbacks and callback in entry.callbacks:
             entry.callbacks.remove(callback)
         return True
+
+    def forget_callbacks(self) -> None:
+        """Nothing will be ready any more. They lead back here, which no collector would see."""
+        for entry in self._entries.values():
+            entry.callbacks = None
 
     def complete(self, object_id: bytes, value: m.Value) -> None:
         """The value of an object is known. One that nobody holds any more is freed at once."""

@@ -169,6 +169,8 @@ class NodeProcess:
             self.loop.close()
         if self._callbacks is not None:
             self._callbacks.shutdown(wait=False)
+        with self.lock:
+            self.objects.forget_callbacks()
         self.store.close()
         if self._at_shutdown is not None:
             self._at_shutdown()

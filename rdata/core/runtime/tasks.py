@@ -93,8 +93,8 @@ class TaskTable:
             self._queue(task)
 
     def _queue(self, task: PendingTask) -> None:
-        self._submitter.submit(task.pool, task, time.monotonic())
-        self._act()
+        if self._submitter.submit(task.pool, task):
+            self.flush()
 
     # ------------------------------------------------------------ events
 

@@ -107,13 +107,15 @@ class Submitter:
         self._run_s: dict[bytes, float] = {}  # by function
         self._is_cold: set[bytes] = set()  # functions of which only that of a first run is known
 
-    def submit(self, pool_key: Hashable, task: Queued, now: float) -> None:
-        """A task whose arguments are ready. It waits for `flush`, or for more to go with it."""
-        pool = self._pool(pool_key)
-        pool.queue.append(task)
+    def submit(self, pool_key: Hashable, task: Queued) -> bool:
+        """A task whose arguments are ready. True: with it, so many are held back that it is time.
+
+        For `flush`, that is, which is to follow soon in any case.
+        """
+        queue = self._pool(pool_key).queue
+        queue.append(task)
         self.holds_back = True
-        if len(pool.queue) % BATCH == 0:
-            self._supply(pool, now)
+        return len(queue) % BATCH == 0
 
     def flush(self, now: float) -> None:
         """Nothing follows for now: send what was held back."""
@@ -173,10 +175,9 @@ class Submitter:
             return
         for task_id, run_s in results:
             task = lease.running.pop(task_id, None)
-            if task is None:
-                continue
-            self._left(lease, task)
-            self._learn(lease, task.function_id, max(run_s, _MIN_RUN_S))
+            if task is not None:
+                self._left(lease, task)
+                self._learn(lease, task.function_id, max(_MIN_RUN_S, run_s))
         lease.since = now
         self._settle(lease)
         if not self.holds_back:  # else `flush` will, soon, with more tasks at once

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 import rdata
-from rdata.exceptions import ObjectLostError, OptionError
+from rdata.core.runtime import current
+from rdata.exceptions import GetTimeoutError, ObjectLostError, OptionError
 
 
 @pytest.fixture(params=[True, False], ids=["inline", "cluster"])
@@ -37,6 +42,21 @@ def test_start_and_end_again_and_again(local_mode: bool) -> None:
         assert rdata.get(Keeper.remote().one.remote()) == 1
         rdata.shutdown()
         rdata.shutdown()
+
+
+def test_what_was_not_finished_is_not_kept_in_memory_after_the_end() -> None:
+    rdata.init(num_cpus=1)
+    captured = rdata.put(1)
+    sleep = rdata.remote(time.sleep)
+    running, queued = sleep.remote(60), rdata.remote(partial(id, captured)).remote()
+    waiting = sleep.remote(running)
+    with pytest.raises(GetTimeoutError):
+        rdata.get([running, waiting, queued], timeout=0.2)
+    runtime = weakref.ref(current())
+    rdata.shutdown()
+    del captured, running, queued, waiting
+    gc.collect()
+    assert runtime() is None
 
 
 def test_a_second_init_says_what_to_do(local_mode: bool) -> None:

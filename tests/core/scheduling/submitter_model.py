@@ -149,7 +149,8 @@ class World:
             self.tasks.append(task)
             tasks.append(task)
         for task in tasks:
-            self.submitter.submit(pool, task, self.now)
+            if self.submitter.submit(pool, task):
+                self.submitter.flush(self.now)
         if pick([False, True]):
             self.submitter.flush(self.now)
 
