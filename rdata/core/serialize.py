@@ -39,6 +39,7 @@ from rdata.lazy import pa
 _ALIGNMENT = 64
 _HEAD = struct.Struct("<BxxxI")
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
+_ATOMS_FORM = 0x90
 _MAX_ATOMS = 15  # with more, msgpack begins otherwise
 _encode_atoms = msgspec.msgpack.Encoder().encode
 _decode_atoms = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
@@ -128,7 +129,7 @@ def dumps_atoms(values: tuple[Any, ...]) -> bytes:
 
 def are_atoms(data: bytes | memoryview) -> bool:
     """Tell whether that is what `dumps_atoms` made."""
-    return data[0] >= 0x90
+    return data[0] >= _ATOMS_FORM
 
 
 def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
@@ -149,9 +150,10 @@ def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
 
 def _loads(data: bytes | memoryview) -> Any:
     try:
-        if are_atoms(data):
+        form = data[0]
+        if form >= _ATOMS_FORM:
             return _decode_atoms(data)
-        if data[0] != 1:
+        if form != 1:
             return pickle.loads(data)
         pickled, buffers = _split(memoryview(data).toreadonly())
         return pickle.loads(pickled, buffers=buffers)

@@ -31,6 +31,7 @@ def main(control: socket.socket, process_id: bytes) -> None:
     )
     runner = TaskRunner(runtime)
     runtime.host = runner
+    runtime.interrupts.is_due = runner.may_interrupt
     runtimes.install(runtime)
     runtime.interrupts.guard()
     runtime.start(control)

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from rdata.core import ids, serialize
 from rdata.core import messages as m
+from rdata.core import serialize
 from rdata.core.object_ref import ObjectRef
 from rdata.core.runtime.store_client import StoreClient
 from rdata.core.serialize import Serialized
@@ -26,10 +26,6 @@ class Registration:
     runtime_id: bytes
     blob: m.FunctionBlob
     captured: tuple[ObjectRef, ...]
-
-
-_TASK_BYTES = 100  # of a task's message, beside its arguments
-_FIRST = ids.object_id(b"", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class PendingTask(msgspec.Struct, eq=False):
     function_id: bytes
     message: m.Task
     returns: tuple[bytes, ...]  # the objects that the task makes, other than a generator's items
-    size_bytes: int = _TASK_BYTES
+    size_bytes: int  # of its message
     registration: Registration | None = None
     held: tuple[bytes, ...] = ()  # objects that live at least as long as this task
     slots: Sequence[Slot] = ()  # whole arguments that are references
@@ -60,15 +56,6 @@ class PendingTask(msgspec.Struct, eq=False):
     is_cancelled: bool = False
     is_rebuilding: bool = False  # it has finished before; what it made was lost
     is_suspect: bool = False  # it may have ended a worker: it runs with nothing beside it
-
-    @classmethod
-    def of(cls, message: m.Task) -> PendingTask:
-        """The task that the message describes."""
-        task_id, num_returns = message.id, message.num_returns
-        if num_returns == 1:
-            return cls(task_id, message.function, message, (task_id + _FIRST,))
-        returns = tuple([ids.object_id(task_id, index) for index in range(num_returns)])
-        return cls(task_id, message.function, message, returns)
 
 
 class CallEncoder:
@@ -114,14 +101,15 @@ class CallEncoder:
         weakref.finalize(function, _tell, self._on_forgotten, function_id).atexit = False
         return registration
 
+    def encode_atoms(self, args: tuple[Any, ...]) -> bytes:
+        """Serialize the arguments of most calls, the quickest way; b"" where that does not do."""
+        data = serialize.dumps_atoms(args)
+        return data if len(data) <= self._inline_bytes else b""
+
     def encode_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bytes, ObjectRef | None, Sequence[Slot], Sequence[ObjectRef]]:
         """Serialize arguments: (bytes, or the stored object, whole-reference slots, all refs)."""
-        if not kwargs:  # most calls are simple, and go as their positional arguments alone
-            atoms = serialize.dumps_atoms(args)
-            if atoms and len(atoms) <= self._inline_bytes:
-                return atoms, None, (), ()
         slots: list[Slot] = []
         refs: list[ObjectRef] = []
         for position, value in enumerate(args):
@@ -139,11 +127,6 @@ class CallEncoder:
             }
         value = serialize.dumps((args, kwargs))
         refs.extend(value.refs)
-        return self._placed(value, slots, refs)
-
-    def _placed(
-        self, value: Serialized, slots: Sequence[Slot], refs: Sequence[ObjectRef]
-    ) -> tuple[bytes, ObjectRef | None, Sequence[Slot], Sequence[ObjectRef]]:
         if value.size <= self._inline_bytes:
             return value.to_bytes(), None, slots, refs
         stored = self._put(value)

@@ -30,6 +30,8 @@ from rdata.core.specs import (
 )
 from rdata.errors import GetTimeoutError, ObjectLostError
 
+_TASK_BYTES = 100  # of a task's message, beside its arguments
+_FIRST = ids.object_id(b"", 0)
 _SERVE_EVERY_S = 0.002  # in a burst of calls; longer: what has come waits longer
 
 
@@ -298,19 +300,19 @@ class ClusterRuntime(NodeProcess):
         num_returns: Any,
         backpressure: int | None,
     ) -> PendingTask:
-        is_stream = num_returns == "streaming"
-        message = m.Task(
-            self._ids.next(),
-            0,
-            function_id,
-            name,
-            b"",
-            m.Task.STREAMING if is_stream else num_returns,
-        )
-        if is_stream:
+        task_id = self._ids.next()
+        data = b"" if kwargs else self._encoder.encode_atoms(args)
+        returns: tuple[bytes, ...] = (task_id + _FIRST,)
+        count = 1
+        if num_returns != 1:
+            count = m.Task.STREAMING if num_returns == "streaming" else num_returns
+            returns = tuple(ids.object_id(task_id, index) for index in range(count))
+        message = m.Task(task_id, 0, function_id, name, data, count)
+        if count == m.Task.STREAMING:
             message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
-        task = PendingTask.of(message)
-        self._add_arguments(task, args, kwargs)
+        task = PendingTask(task_id, function_id, message, returns, _TASK_BYTES + len(data))
+        if not data:
+            self._add_arguments(task, args, kwargs)
         return task
 
     def _add_arguments(
@@ -349,6 +351,8 @@ class ClusterRuntime(NodeProcess):
     def _results(self, task: PendingTask) -> list[ObjectRef] | ObjectRefGenerator:
         if task.message.num_returns == m.Task.STREAMING:
             return ObjectRefGenerator(task.id, self)
+        if len(task.returns) == 1:  # as nearly always: a comprehension is a call
+            return [ObjectRef(task.returns[0], self.address, self)]
         return [ObjectRef(object_id, self.address, self) for object_id in task.returns]
 
     def _await_values(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[m.Value]:

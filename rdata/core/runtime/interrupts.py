@@ -20,15 +20,9 @@ _GUARD_EVERY_S = 0.05  # asking Python for the handler takes 2 µs, a tenth of a
 class Interrupts:
     """Stands in for Python's own SIGINT handler, where a program has not set one of its own."""
 
-    def __init__(
-        self,
-        lock: threading.RLock,
-        loop: Loop,
-        may_raise: Callable[[], bool],
-        is_due: Callable[[], bool],
-    ) -> None:
-        """`may_raise`: whether a signal counts now; `is_due`: whether one must have come."""
-        self._is_due = is_due
+    def __init__(self, lock: threading.RLock, loop: Loop, may_raise: Callable[[], bool]) -> None:
+        """`may_raise`: whether a signal counts now."""
+        self.is_due: Callable[[], bool] | None = None  # whether one must have come
         self._lock = lock
         self._loop = loop
         self._may_raise = may_raise
@@ -49,7 +43,8 @@ class Interrupts:
 
         Python drops one that is raised in a finaliser.
         """
-        if (self._is_pending or self._is_due()) and threading.get_ident() == _main_thread():
+        is_due = self._is_pending or (self.is_due is not None and self.is_due())
+        if is_due and threading.get_ident() == _main_thread():
             self._is_pending = False
             raise KeyboardInterrupt
 

@@ -78,9 +78,7 @@ class NodeProcess:
         self._forgotten: deque[bytes] = self._finalised[2]  # functions
         self.host: Host | None = None
         self.loop = Loop()
-        self.interrupts = Interrupts(
-            self.lock, self.loop, self._may_interrupt, self._is_interrupted
-        )
+        self.interrupts = Interrupts(self.lock, self.loop, self._may_interrupt)
         self.agent = AgentLink(self.lock, self.loop)
         self.store = StoreClient(self.agent, self._finalised[3])
         self.peers = Peers(
@@ -252,9 +250,6 @@ class NodeProcess:
 
     def _may_interrupt(self) -> bool:
         return self.host is None or self.host.may_interrupt()
-
-    def _is_interrupted(self) -> bool:
-        return self.host is not None and self.host.may_interrupt()
 
     def _drain(self) -> None:
         """At a call of the program that may wait, or be its last: nothing is held back any more."""

@@ -173,32 +173,39 @@ class Submitter:
         lease = self._leases.get(lease_id)
         if lease is None:
             return
+        runs: dict[bytes, list[float]] = {}  # by function: there are many tasks of few
         for task_id, run_s in results:
             task = lease.running.pop(task_id, None)
             if task is not None:
-                self._left(lease, task)
-                self._learn(lease, task.function_id, max(_MIN_RUN_S, run_s))
+                lease.ahead_bytes -= task.size_bytes
+                runs.setdefault(task.function_id, []).append(run_s)
+        for function_id, run_times in runs.items():
+            self._left(lease, function_id, len(run_times))
+            self._learn(lease, function_id, run_times)
         lease.since = now
         self._settle(lease)
         if not self.holds_back:  # else `flush` will, soon, with more tasks at once
             self._supply(lease.pool, now)
 
-    def _learn(self, lease: _Lease, function_id: bytes, run_s: float) -> None:
+    def _learn(self, lease: _Lease, function_id: bytes, run_times: list[float]) -> None:
         """A function ran so long. Its first run on a worker, which imports, counts for little."""
         known = self._run_s.get(function_id)
-        is_first = function_id not in lease.warm
+        is_cold, is_first = function_id in self._is_cold, function_id not in lease.warm
+        for given_s in run_times:
+            run_s = max(_MIN_RUN_S, given_s)
+            if known is None:
+                known, is_cold = run_s, True
+            elif is_first and run_s > known:
+                pass
+            elif is_cold:
+                known, is_cold = run_s, False
+            else:  # up fast, down slowly: to send too far ahead costs more than too little
+                known += (0.5 if run_s > known else 0.1) * (run_s - known)
+            is_first = False
+        assert known is not None
+        self._run_s[function_id] = known
+        (self._is_cold.add if is_cold else self._is_cold.discard)(function_id)
         lease.warm.add(function_id)
-        if known is None:
-            self._run_s[function_id] = run_s
-            self._is_cold.add(function_id)
-        elif is_first and run_s > known:
-            return
-        elif function_id in self._is_cold:
-            self._run_s[function_id] = run_s
-            self._is_cold.discard(function_id)
-        else:  # up fast, down slowly: to send too far ahead costs more than too little
-            weight = 0.5 if run_s > known else 0.1
-            self._run_s[function_id] = known + weight * (run_s - known)
 
     def forget_function(self, function_id: bytes) -> None:
         """The function will not be submitted any more."""
@@ -210,7 +217,8 @@ class Submitter:
         lease = self._leases.get(lease_id)
         task = None if lease is None else lease.running.pop(task_id, None)
         if lease is not None and task is not None:
-            self._left(lease, task)
+            lease.ahead_bytes -= task.size_bytes
+            self._left(lease, task.function_id)
 
     def taken_back(
         self, lease_id: int, task_ids: list[bytes], is_blocked: bool, now: float
@@ -222,7 +230,8 @@ class Submitter:
         lease.is_taking_back = False
         tasks = [task for id in task_ids if (task := lease.running.pop(id, None)) is not None]
         for task in tasks:
-            self._left(lease, task)
+            lease.ahead_bytes -= task.size_bytes
+            self._left(lease, task.function_id)
         lease.is_stalled = lease.is_stalled or (is_blocked and bool(lease.running))
         lease.pool.queue.extendleft(reversed(tasks))
         self._settle(lease)
@@ -312,14 +321,13 @@ class Submitter:
         return ahead_s
 
     @staticmethod
-    def _left(lease: _Lease, task: Queued) -> None:
-        """A task is no longer on the lease's worker."""
-        lease.ahead_bytes -= task.size_bytes
-        count = lease.functions[task.function_id] - 1
-        if count:
-            lease.functions[task.function_id] = count
+    def _left(lease: _Lease, function_id: bytes, count: int = 1) -> None:
+        """Tasks of a function are no longer on the lease's worker."""
+        left = lease.functions[function_id] - count
+        if left:
+            lease.functions[function_id] = left
         else:
-            del lease.functions[task.function_id]
+            del lease.functions[function_id]
 
     def _push(
         self, pool: _Pool, lease: _Lease, ahead_s: float, num_takers: int, now: float
