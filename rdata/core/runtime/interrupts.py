@@ -14,7 +14,7 @@ from types import FrameType
 
 from rdata.core.wire.loop import Loop
 
-_GUARD_EVERY_S = 0.05  # asking Python for the handler takes 2 µs, a tenth of a submission
+_GUARD_EVERY_S = 0.05  # asking Python for the handler takes 2 µs
 
 
 class Interrupts:

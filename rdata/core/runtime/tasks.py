@@ -105,10 +105,6 @@ class TaskTable:
         self._submitter.granted(self._keys[grant.key], grant.lease, time.monotonic())
         self._act()
 
-    def is_idle(self) -> bool:
-        """Whether no task is unfinished."""
-        return not self._tasks
-
     def is_running(self, task_id: bytes) -> bool:
         """Whether the task is not finished."""
         return task_id in self._tasks
@@ -153,13 +149,10 @@ class TaskTable:
             if reply.num_items >= 0:
                 self._end_stream(worker, task, reply)
             else:
-                self._receive(worker, task, reply)
+                self.finish(task, reply.values)
+                for index, value in enumerate(reply.values):
+                    self.acknowledge(worker, task.id, index, value)
         self._act()
-
-    def _receive(self, worker: bytes, task: PendingTask, reply: m.Reply) -> None:
-        self.finish(task, reply.values)
-        for index, value in enumerate(reply.values):
-            self.acknowledge(worker, task.id, index, value)
 
     def acknowledge(self, worker: bytes, task_id: bytes, index: int, value: m.Value) -> None:
         """Once the owners of references inside a result know of this process, tell the worker."""
