@@ -51,6 +51,7 @@ ENVIRONMENT = {
     "DAFT_ANALYTICS_ENABLED": "0",
     "DO_NOT_TRACK": "true",
     "TQDM_DISABLE": "1",
+    "PYTHONDONTWRITEBYTECODE": "",  # compiled once, as an installed package is
 }
 
 RAY_OPTIONS: dict[str, Any] = {

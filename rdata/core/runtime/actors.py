@@ -138,10 +138,6 @@ class ActorTable:
         else:
             self._send_ready(actor)
 
-    def holds_back(self) -> bool:
-        """Whether `flush` has something to do."""
-        return bool(self._held_back)
-
     def flush(self) -> None:
         """Send what was held back to go together."""
         while self._held_back:

@@ -115,10 +115,6 @@ class TaskTable:
             self._submitter.flush(time.monotonic())
             self._act()
 
-    def holds_back(self) -> bool:
-        """Whether `flush` has something to do."""
-        return self._submitter.holds_back
-
     def owns_key(self, key: int) -> bool:
         """Whether the agent's `key` is one of these pools."""
         return key in self._keys

@@ -373,10 +373,13 @@ class StoreAccount:
         return segment
 
     def _idle_segment(self, num_pages: int, process: bytes) -> _Segment | None:
-        """The best one to recycle for a large object: still mapped by the writer, then small."""
+        """The best one to recycle for a large object: mapped by the writer, then small.
+
+        Among equals the one used last: readers have it too, and the others go sooner.
+        """
         fitting = [
             segment
-            for segment in self._reclaimable.values()
+            for segment in reversed(self._reclaimable.values())
             if not segment.is_slab
             and not segment.num_objects
             and num_pages <= segment.pages.num_resident <= num_pages * MAX_OVERSIZE

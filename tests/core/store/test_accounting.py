@@ -149,6 +149,19 @@ class TestRecycling:
         account.free(an_id(7))
         assert account.idle_bytes == 9 * MIB, "what exceeds the pool alone does not empty it"
 
+    def test_the_idle_pool_shrinks_to_what_is_used_one_after_the_other(self) -> None:
+        account = an_account()
+        for number in range(3):
+            put(account, number, 5 * MIB)
+        for number in range(3):
+            account.free(an_id(number))
+        for second in range(12):
+            put(account, 10 + second, 5 * MIB, now=float(second))
+            account.free(an_id(10 + second))
+            account.expire(float(second))
+        assert account.idle_bytes == 5 * MIB
+        assert account.num_segments == 1
+
     def test_the_idle_pool_shrinks_by_age(self) -> None:
         account = an_account()
         put(account, 1, 5 * MIB, now=0.0)
