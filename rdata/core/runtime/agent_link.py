@@ -36,6 +36,18 @@ class Waiter:
             self.gate.release()
 
 
+class Asked:
+    """A request to the agent, and its answer when that has come."""
+
+    __slots__ = ("answer", "number", "then", "waiter")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.waiter = Waiter(1)
+        self.answer: Any = None
+        self.then: Callable[[Any], None] | None = None  # who wants it now, if nobody waits
+
+
 class AgentLink:
     """Requests to the agent, each matched with its answer by number."""
 
@@ -43,7 +55,7 @@ class AgentLink:
         self._loop = loop
         self._connection: Connection | None = None
         self._numbers = itertools.count(1)
-        self._answers: dict[int, tuple[Waiter, list[Any]]] = {}
+        self._asked: dict[int, Asked] = {}
         self._lock = lock
         self.failure: NodeDiedError | None = None
 
@@ -62,43 +74,62 @@ class AgentLink:
 
         Raises what the agent answers with `Failed`, GetTimeoutError, and NodeDiedError.
         """
-        number = next(self._numbers)
-        waiter, slot = Waiter(1), []  # type: tuple[Waiter, list[Any]]
+        return self.finish(self.begin(make), timeout_s)
+
+    def begin(self, make: Callable[[int], Control]) -> Asked:
+        """Send `make(number)`, for `finish` or `forget`. Raises NodeDiedError."""
+        asked = Asked(next(self._numbers))
+        message = make(asked.number)
         with self._lock:
             if self.failure is not None:
                 raise self.failure
-            self._answers[number] = waiter, slot
+            self._asked[asked.number] = asked
+        self.send(message)
+        return asked
+
+    def finish(self, asked: Asked, timeout_s: float | None = None) -> Any:
+        """Wait for the answer. Raises what `ask` does."""
         try:
-            self.send(make(number))
-            if not self._loop.wait(waiter.gate, timeout_s):
+            if not self._loop.wait(asked.waiter.gate, timeout_s):
                 raise GetTimeoutError(f"the agent did not answer within {timeout_s:g} s")
         finally:
             with self._lock:
-                self._answers.pop(number, None)
-        if not slot:
+                self._asked.pop(asked.number, None)
+        if asked.answer is None:
             assert self.failure is not None
             raise self.failure
-        answer = slot[0]
-        if isinstance(answer, Failed):
-            raise _exception(answer)
-        return answer
+        if isinstance(asked.answer, Failed):
+            raise _exception(asked.answer)
+        return asked.answer
 
-    def answered(self, number: int, answer: Any) -> bool:
-        """An answer has come; False if nobody waits for it any more."""
+    def forget(self, asked: Asked, then: Callable[[Any], None]) -> None:
+        """Nobody will wait for the answer: call `then` with it, now or on the loop's thread."""
         with self._lock:
-            waiting = self._answers.get(number)
-            if waiting is None:
-                return False
-            waiting[1].append(answer)
-            waiting[0].happened()
-            return True
+            if asked.answer is None:
+                asked.then = then
+                return
+            self._asked.pop(asked.number, None)
+        then(asked.answer)
+
+    def answered(self, number: int, answer: Any) -> None:
+        """An answer has come; it is dropped if nobody waits for it any more."""
+        with self._lock:
+            asked = self._asked.get(number)
+            if asked is None:
+                return
+            asked.answer = answer
+            if asked.then is None:
+                asked.waiter.happened()
+                return
+            del self._asked[number]
+        asked.then(answer)
 
     def fail(self, failure: NodeDiedError) -> None:
         """The agent is gone: all who wait raise `failure`, and so will all who ask."""
         with self._lock:
             self.failure = failure
-            for waiter, _ in self._answers.values():
-                waiter.wake()
+            for asked in self._asked.values():
+                asked.waiter.wake()
 
 
 def _exception(answer: Failed) -> Exception:

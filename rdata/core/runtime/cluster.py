@@ -190,10 +190,20 @@ class ClusterRuntime(NodeProcess):
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         """See Runtime."""
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        entries = self._await_values(refs, timeout)
-        return [
-            self._load(ref, value, give_up_at) for ref, value in zip(refs, entries, strict=True)
-        ]
+        values = self._await_values(refs, timeout)
+        if len(refs) == 1:
+            return [self._load(refs[0], values[0], give_up_at)]
+        self.store.ask_for(
+            ref.id
+            for ref, value in zip(refs, values, strict=True)
+            if value.kind == m.Value.STORED and value.node == self.node_id
+        )
+        try:
+            return [
+                self._load(ref, value, give_up_at) for ref, value in zip(refs, values, strict=True)
+            ]
+        finally:
+            self.store.forget_asked()  # where one of them raised
 
     def wait(
         self, refs: Sequence[Waitable], num_returns: int, timeout: float | None

@@ -9,6 +9,8 @@ from rdata.core import serialize
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.errors import ObjectLostError
 
+_MAX_NESTED = 8  # references inside arguments: of so many, a task will most likely read each
+
 
 class CallDecoder:
     """The functions that a worker has, and what fetches arguments. Runs user code: unpickling."""
@@ -52,6 +54,8 @@ class CallDecoder:
         self, message: m.Task, adopted: list[bytes]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments. Waits for those that are being made again."""
+        if message.stored_args or message.arguments or message.known:
+            self._ask_for_stored(message)
         if message.stored_args:
             stored = m.Value(m.Value.STORED, node=message.stored_node)
             args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
@@ -73,6 +77,19 @@ class CallDecoder:
                     kwargs[argument.name] = value
             args = tuple(filled)
         return args, kwargs
+
+    def _ask_for_stored(self, message: m.Task) -> None:
+        """Have the agent look for all large values at once, while this process goes on."""
+        here = self._runtime.node_id
+        wanted = [message.stored_args] if message.stored_node == here else []
+        wanted += [
+            argument.object_id
+            for argument in message.arguments
+            if argument.value.kind == m.Value.STORED and argument.value.node == here
+        ]
+        if len(message.known) <= _MAX_NESTED:
+            wanted += [object_id for object_id, value in message.known if value.node == here]
+        self._runtime.store.ask_for(wanted)
 
     def _argument(self, argument: m.Argument, adopted: list[bytes]) -> Any:
         try:

@@ -6,10 +6,12 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from rdata.core.messages import Abandon, Create, Created, Open, Opened, Seal, Unpin
-from rdata.core.runtime.agent_link import AgentLink
+from rdata.core.runtime.agent_link import AgentLink, Asked
 from rdata.core.serialize import Serialized
 from rdata.core.store.segments import WritableSegment, map_readonly
 
@@ -28,6 +30,7 @@ class StoreClient:
         # Objects that are mapped here, by a reference to what is mapped: a second `get` shares it.
         self._mapped: dict[bytes, tuple[weakref.ref[Any], int]] = {}
         self._unpinned = unpinned
+        self._asked: dict[bytes, Asked] = {}  # objects that were asked for and not read yet
 
     def write(self, object_id: bytes, value: Serialized) -> None:
         """Store the value. Blocks while there is no room; raises ObjectStoreFullError."""
@@ -52,7 +55,8 @@ class StoreClient:
         known = self._mapped.get(object_id)
         if known is not None and (exporter := known[0]()) is not None:
             return memoryview(exporter).cast("B")[: known[1]].toreadonly()
-        opened: Opened = self._agent.ask(lambda request: Open(request, object_id, node))
+        asked = self._asked.pop(object_id, None) or self._ask(object_id, node)
+        opened: Opened = self._agent.finish(asked)
         if not opened.is_known:
             return None
         with self._lock:
@@ -65,6 +69,26 @@ class StoreClient:
             )
         self._mapped[object_id] = weakref.ref(view.obj), opened.size
         return view
+
+    def ask_for(self, objects: Iterable[bytes]) -> None:
+        """Ask for objects that this node made and `read` will want soon: so it need not wait."""
+        for object_id in objects:
+            known = self._mapped.get(object_id)
+            if object_id not in self._asked and (known is None or known[0]() is None):
+                self._asked[object_id] = self._ask(object_id, b"")
+
+    def _ask(self, object_id: bytes, node: bytes) -> Asked:
+        return self._agent.begin(lambda request: Open(request, object_id, node))
+
+    def forget_asked(self) -> None:
+        """What was asked for and not read will not be."""
+        while self._asked:
+            object_id, asked = self._asked.popitem()
+            self._agent.forget(asked, partial(self._unread, object_id))
+
+    def _unread(self, object_id: bytes, answer: Any) -> None:
+        if isinstance(answer, Opened) and answer.is_known:
+            self._unpinned.append((object_id, False))
 
     def flush(self) -> None:
         """Tell the agent which views have gone."""

@@ -195,3 +195,41 @@ class TestOneThatWaitsLong:
         assert not waiting.is_done.wait(0.3)
         rdata.kill(hoarder)
         assert rdata.get(waiting.wait()).sum() == 15 * MB
+
+
+# ---------------------------------------------------------------- asked for ahead of a read
+
+
+@rdata.remote
+def ignore(refs: list[rdata.ObjectRef]) -> int:
+    return len(refs)
+
+
+@rdata.remote
+def fail() -> None:
+    raise ValueError("no value")
+
+
+def test_what_a_task_is_given_and_does_not_read_is_freed(impatient_store: None) -> None:
+    for _ in range(4):
+        refs = [rdata.put(block(20)) for _ in range(2)]
+        assert rdata.get(ignore.remote(refs)) == 2
+        del refs
+        assert eventually(lambda: used_bytes() == 0)
+
+
+def test_what_get_did_not_come_to_is_freed(impatient_store: None) -> None:
+    for _ in range(4):
+        refs = [fail.remote(), *(rdata.put(block(20)) for _ in range(2))]
+        with pytest.raises(ValueError, match="no value"):
+            rdata.get(refs)
+        del refs
+        assert eventually(lambda: used_bytes() == 0)
+
+
+def test_what_is_read_of_many_at_once_is_freed(small_store: None) -> None:
+    refs = [rdata.put(np.full(200_000, index)) for index in range(20)]
+    values = rdata.get(refs)
+    assert [int(value[-1]) for value in values] == list(range(20))
+    del refs, values
+    assert eventually(lambda: used_bytes() == 0)
