@@ -239,7 +239,7 @@ PEER_JOBS: dict[str, Callable[[], dict[str, Job]]] = {
 def start(system: str, job: str, stack: ExitStack, is_warm: bool) -> Job:
     """The job of a system that is up until ``stack`` closes, its workers warm if asked for."""
     if system in ("rdata", "ray"):
-        api = stack.enter_context(node(system))
+        api = stack.enter_context(node(system, settles=is_warm))
         if is_warm:
             warm_workers(api, ["pandas", "pyarrow.csv", "pyarrow.parquet"])
         return node_jobs(system)[job]

@@ -87,11 +87,15 @@ def present(wanted: Sequence[str], peers: Sequence[str] | None) -> list[str]:
 
 
 @contextmanager
-def node(system: str) -> Iterator[Any]:
-    """The module of rdata or Ray with a node of two workers up; shut down at the end."""
+def node(system: str, *, settles: bool = True) -> Iterator[Any]:
+    """The module of rdata or Ray with a node of two workers up; shut down at the end.
+
+    It is given time to settle, unless that would be measured.
+    """
     api = importlib.import_module(system)
     api.init(num_cpus=NUM_WORKERS, **(RAY_OPTIONS if system == "ray" else {}))
-    time.sleep(SETTLE_S)
+    if settles:
+        time.sleep(SETTLE_S)
     try:
         yield api
     finally:

@@ -448,6 +448,7 @@ class ClusterRuntime(NodeProcess):
                 self._waiters.discard(waiter)
             if wait is not None and self.host is not None:
                 self.host.unblocked(wait)
+        self._begun_at = 0.0  # what the program calls next is no part of a burst before this
         self._check_alive()
         self.interrupts.check()
         return is_done
