@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 LEAKS = {
     "child": ("KEPT.append(subprocess.Popen(['sleep', '60']))", "sleep 60"),
     "zombie": (
-        "KEPT.append(subprocess.Popen(['true']))",
+        """KEPT.append(subprocess.Popen(['true']))
+    os.waitid(os.P_PID, KEPT[-1].pid, os.WEXITED | os.WNOWAIT)""",
         "ended and was never waited for",
     ),
     "orphan in a session of its own": (
@@ -84,7 +85,7 @@ def test_a_leak_fails_its_test_and_no_other(pytester: pytest.Pytester) -> None:
         f"def test_{index}():\n    {body}\n\ndef test_{index}_innocent():\n    pass\n"
         for index, (body, _) in enumerate(LEAKS.values())
     ]
-    result = run_tests(pytester, "\n".join(tests), deadline_s=0.2)
+    result = run_tests(pytester, "\n".join(tests), deadline_s=0.6)
     result.assert_outcomes(passed=2 * len(LEAKS), errors=len(LEAKS))
     for index, (_, expected) in enumerate(LEAKS.values()):
         report = result.stdout.str().partition(f"\ntest_{index} left behind:")[2]
