@@ -288,7 +288,7 @@ class TaskRunner:
             values, is_error = self._run_function(call, adopted)
             num_items = -1
         run_s = time.monotonic() - started
-        self._runtime.store.forget_asked()
+        self._decoder.forget_unread()
         is_retryable = is_error and message.retry_exceptions
         reply = m.Reply(message.id, message.attempt, run_s, values, num_items, is_retryable)
         if not adopted:

@@ -18,7 +18,7 @@ from rdata.core import messages as m
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.runtime.agent_link import Waiter
 from rdata.core.runtime.calls import PendingTask
-from rdata.core.runtime.process import BURST_S, NodeProcess
+from rdata.core.runtime.process import NodeProcess
 from rdata.core.runtime.seam import RuntimeContext, Waitable
 from rdata.core.runtime.tasks import PoolKey
 from rdata.core.specs import (
@@ -32,6 +32,7 @@ from rdata.errors import GetTimeoutError, ObjectLostError
 
 _TASK_BYTES = 100  # of a task's message, beside its arguments
 _FIRST = ids.object_id(b"", 0)
+_BURST_S = 0.001  # calls that follow each other faster go together; longer: later starts
 _SERVE_EVERY_S = 0.002  # in a burst of calls; longer: what has come waits longer
 
 
@@ -191,19 +192,18 @@ class ClusterRuntime(NodeProcess):
         """See Runtime."""
         give_up_at = None if timeout is None else time.monotonic() + timeout
         values = self._await_values(refs, timeout)
-        if len(refs) == 1:
-            return [self._load(refs[0], values[0], give_up_at)]
-        self.store.ask_for(
+        stored = [
             ref.id
             for ref, value in zip(refs, values, strict=True)
             if value.kind == m.Value.STORED and value.node == self.node_id
-        )
+        ]
+        self.store.ask_for(stored)
         try:
             return [
                 self._load(ref, value, give_up_at) for ref, value in zip(refs, values, strict=True)
             ]
         finally:
-            self.store.forget_asked()  # where one of them raised
+            self.store.forget_asked(stored)  # where one of them raised
 
     def wait(
         self, refs: Sequence[Waitable], num_returns: int, timeout: float | None
@@ -457,7 +457,7 @@ class ClusterRuntime(NodeProcess):
         """At the start of each call of the seam that changes tables."""
         now = time.monotonic()
         quiet_s = now - self._begun_at
-        self._is_burst = quiet_s < BURST_S
+        self._is_burst = quiet_s < _BURST_S
         if quiet_s > _SERVE_EVERY_S:  # no burst, or its begin
             self._served_at = now
             self.interrupts.guard()  # asking who handles SIGINT takes 2 µs
@@ -467,5 +467,4 @@ class ClusterRuntime(NodeProcess):
             self.interrupts.check()
             now = time.monotonic()
         self._begun_at = now
-        if self._failure is not None:
-            raise self._failure
+        self._check_alive()

@@ -20,6 +20,7 @@ class CallDecoder:
         self._functions: dict[bytes, Any] = {}
         self._blobs: dict[bytes, m.FunctionBlob] = {}
         self._forgotten: set[bytes] = set()
+        self._wanted: list[bytes] = []  # objects that the store was asked for, for this call
 
     def learn(self, blob: m.FunctionBlob) -> None:
         """Calls of that function will come."""
@@ -89,7 +90,14 @@ class CallDecoder:
         ]
         if len(message.known) <= _MAX_NESTED:
             wanted += [object_id for object_id, value in message.known if value.node == here]
+        self._wanted = wanted
         self._runtime.store.ask_for(wanted)
+
+    def forget_unread(self) -> None:
+        """The call is over: let go of what was asked for, and not read."""
+        if self._wanted:
+            self._runtime.store.forget_asked(self._wanted)
+            self._wanted = []
 
     def _argument(self, argument: m.Argument, adopted: list[bytes]) -> Any:
         try:

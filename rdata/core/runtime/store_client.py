@@ -80,11 +80,12 @@ class StoreClient:
     def _ask(self, object_id: bytes, node: bytes) -> Asked:
         return self._agent.begin(lambda request: Open(request, object_id, node))
 
-    def forget_asked(self) -> None:
-        """What was asked for and not read will not be."""
-        while self._asked:
-            object_id, asked = self._asked.popitem()
-            self._agent.forget(asked, partial(self._unread, object_id))
+    def forget_asked(self, objects: Iterable[bytes]) -> None:
+        """What of these was asked for and not read will not be."""
+        for object_id in objects:
+            asked = self._asked.pop(object_id, None)
+            if asked is not None:
+                self._agent.forget(asked, partial(self._unread, object_id))
 
     def _unread(self, object_id: bytes, answer: Any) -> None:
         if isinstance(answer, Opened) and answer.is_known:

@@ -227,6 +227,20 @@ def test_what_get_did_not_come_to_is_freed(impatient_store: None) -> None:
         assert eventually(lambda: used_bytes() == 0)
 
 
+@rdata.remote
+def read_some(refs: list[rdata.ObjectRef]) -> int:
+    total = sum(int(value[0]) for value in rdata.get(refs[:2]))
+    return total + int(rdata.get(refs[2])[0])
+
+
+def test_what_a_task_reads_one_after_the_other_is_freed(impatient_store: None) -> None:
+    for _ in range(3):
+        refs = [rdata.put(block(10)) for _ in range(4)]
+        assert rdata.get(read_some.remote(refs)) == 3
+        del refs
+        assert eventually(lambda: used_bytes() == 0)
+
+
 def test_what_is_read_of_many_at_once_is_freed(small_store: None) -> None:
     refs = [rdata.put(np.full(200_000, index)) for index in range(20)]
     values = rdata.get(refs)
