@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,8 +101,17 @@ def test_a_generator_method_ends_the_process() -> None:
         rdata.get(last)
 
 
-def test_other_callers_learn_of_an_actors_end() -> None:
-    actor = Fragile.remote()
+def test_other_callers_learn_of_an_actors_end(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    @rdata.remote
+    class Sleeper:
+        def pid(self) -> int:
+            return os.getpid()
+
+        def sleep(self) -> None:
+            begun.touch()
+            time.sleep(1000)
 
     @rdata.remote
     def call(handle: Any) -> str:
@@ -111,9 +121,10 @@ def test_other_callers_learn_of_an_actors_end() -> None:
             return str(error)
         return "it lives"
 
+    actor = Sleeper.remote()
     pid = rdata.get(actor.pid.remote())
     told = call.remote(actor)
-    time.sleep(0.2)
+    assert eventually(begun.exists)
     os.kill(pid, signal.SIGKILL)
     assert "SIGKILL" in rdata.get(told, timeout=20)
 
