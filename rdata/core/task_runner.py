@@ -98,7 +98,7 @@ class TaskRunner:
                 _, held = self._in_transit.pop((task, index), (b"", []))
                 self._runtime.objects.drop_all(held)
             case m.ForgetFunction(function):
-                self._decoder.forget(function)
+                self._decoder.forget(function, process)
                 self._forget_functions()
             case m.EndActor():
                 self._is_ending = True
@@ -111,7 +111,7 @@ class TaskRunner:
         self, process: bytes, tasks: list[m.Task], functions: tuple[m.FunctionBlob, ...]
     ) -> None:
         for blob in functions:
-            self._decoder.learn(blob)
+            self._decoder.learn(blob, process)
         self._queue.extend([_Call(process, task, task.num_taken) for task in tasks])
         if self._is_blocked and self._actor_id is None:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
@@ -172,6 +172,8 @@ class TaskRunner:
             if caller == process:
                 del self._in_transit[key]
                 self._runtime.objects.drop_all(held)
+        self._decoder.forget_submitter(process)
+        self._forget_functions()
 
     def may_end(self) -> None:
         """See Host."""

@@ -18,31 +18,40 @@ class CallDecoder:
     def __init__(self, runtime: ClusterRuntime) -> None:
         self._runtime = runtime
         self._functions: dict[bytes, Any] = {}
-        self._blobs: dict[bytes, m.FunctionBlob] = {}
-        self._forgotten: set[bytes] = set()
+        self._blobs: dict[bytes, dict[bytes, m.FunctionBlob]] = {}  # by function, submitter
+        self._forgotten: set[tuple[bytes, bytes]] = set()  # functions, and who will not send them
         self._wanted: list[bytes] = []  # objects that the store was asked for, for this call
 
-    def learn(self, blob: m.FunctionBlob) -> None:
-        """Calls of that function will come."""
-        self._blobs[blob.id] = blob
-        self._forgotten.discard(blob.id)
+    def learn(self, blob: m.FunctionBlob, submitter: bytes) -> None:
+        """Calls of that function will come from there."""
+        self._blobs.setdefault(blob.id, {})[submitter] = blob
+        self._forgotten.discard((blob.id, submitter))
 
-    def forget(self, function: bytes) -> None:
-        """No further call of that function will come, unless it is sent anew."""
-        self._forgotten.add(function)
+    def forget(self, function: bytes, submitter: bytes) -> None:
+        """No further call of that function will come from there, unless it is sent anew."""
+        self._forgotten.add((function, submitter))
+
+    def forget_submitter(self, submitter: bytes) -> None:
+        """No further call will come from there."""
+        self._forgotten.update(
+            (function, submitter) for function, blobs in self._blobs.items() if submitter in blobs
+        )
 
     def drop_forgotten(self, needed: set[bytes]) -> None:
         """Drop functions, with the references that they captured, that no call here needs."""
-        for function in self._forgotten - needed:
-            self._forgotten.discard(function)
-            self._blobs.pop(function, None)
-            self._functions.pop(function, None)
+        for function, submitter in [each for each in self._forgotten if each[0] not in needed]:
+            self._forgotten.discard((function, submitter))
+            blobs = self._blobs.get(function, {})
+            blobs.pop(submitter, None)
+            if not blobs:  # the same function may have come from others too
+                self._blobs.pop(function, None)
+                self._functions.pop(function, None)
 
     def function(self, function_id: bytes, adopted: list[bytes]) -> Any:
         """The function; the ids of references inside are added to `adopted`, here and below."""
         function = self._functions.get(function_id)
         if function is None:
-            blob = self._blobs[function_id]
+            blob = next(iter(self._blobs[function_id].values()))
             if blob.stored:
                 stored = m.Value(m.Value.STORED, node=blob.node)
                 function = self._runtime.load_value(blob.stored, stored, adopted)

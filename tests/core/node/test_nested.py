@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,6 +148,26 @@ def test_a_task_and_an_actor_wait_for_each_other(num_cpus: int) -> None:
 
     actor = Actor.remote()
     assert rdata.get([asks.remote(actor, i) for i in range(10)], timeout=60) == list(range(10))
+
+
+def test_a_function_that_one_of_two_submitters_lets_go_of(num_cpus: int) -> None:
+    @rdata.remote(num_cpus=0)
+    class Caller:
+        def __init__(self, function: Any) -> None:
+            self.function = function
+
+        def call(self, value: int) -> Any:
+            return rdata.get(self.function.remote(value))
+
+        def let_go(self) -> None:
+            self.function = None
+
+    callers = [Caller.remote(identity) for _ in range(4)]
+    while callers:
+        values = rdata.get([caller.call.remote(1) for caller in callers], timeout=60)
+        assert values == [1] * len(callers)
+        rdata.get(callers.pop().let_go.remote())
+        time.sleep(0.1)  # the workers hear of it
 
 
 def test_tasks_of_other_shapes_below(num_cpus: int) -> None:
