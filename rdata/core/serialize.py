@@ -1,11 +1,12 @@
 """How does a Python value become bytes, and bytes the value again?
 
 Pickle protocol 5 with out-of-band buffers: the memory of arrays and tables is copied once, into
-the place where readers map it, and readers get views of it. Three forms:
+the place where readers map it, and readers get views of it. Two forms:
 
     0x80 …                                    a plain pickle (protocol 2 and up begin so)
-    0x90 to 0x9f …                            a short tuple of atoms in msgpack: a third of the time
     0x01 ··· n  size × (n + 1)  pickle  buffers   each buffer aligned to 64 bytes (Arrow's rule)
+
+Numbers, strings, bytes and None need none of it: messages carry such atoms as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import msgspec
 
 import rdata
 from rdata.core.object_ref import ObjectRef
@@ -39,10 +39,8 @@ from rdata.lazy import pa
 _ALIGNMENT = 64
 _HEAD = struct.Struct("<BxxxI")
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
-_ATOMS_FORM = 0x90
-_MAX_ATOMS = 15  # with more, msgpack begins otherwise
-_encode_atoms = msgspec.msgpack.Encoder().encode
-_decode_atoms = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
+_ATOM_BYTES = 9  # of a number in a message, at most
+_MIN_INT, _MAX_INT = -(1 << 63), (1 << 64) - 1  # that a message can carry
 _PLAIN_ITEMS = 32  # past this, cloudpickle's C loop is faster than checking types here
 _PLAIN_LEVELS = 4  # deeper ones may be cycles, or share what each look at would count again
 _PACKAGE_FOLDER = str(Path(rdata.__file__).absolute().parent) + os.sep
@@ -93,8 +91,6 @@ class Serialized:
 
 def dumps(value: Any) -> Serialized:
     """Serialize the value; raises SerializationError naming what cannot travel."""
-    if type(value) is tuple and (atoms := dumps_atoms(value)):
-        return Serialized(atoms)
     if is_plain(value):
         return Serialized(pickle.dumps(value, protocol=5))
     buffers: list[pickle.PickleBuffer] = []
@@ -114,22 +110,24 @@ def dumps(value: Any) -> Serialized:
     return Serialized(stream.getvalue(), views, refs)
 
 
-def dumps_atoms(values: tuple[Any, ...]) -> bytes:
-    """Serialize a tuple of a few numbers, strings, bytes, None: most arguments. b"": it is not."""
-    if len(values) > _MAX_ATOMS:
-        return b""
+def size_of_atoms(values: tuple[Any, ...], limit: int) -> int:
+    """Bytes that these take in a message as they are, at most; -1: not so, or beyond `limit`."""
+    if len(values) > _PLAIN_ITEMS:
+        return -1
+    size = 0
     for value in values:
-        if type(value) not in _ATOMS:
-            return b""
-    try:
-        return _encode_atoms(values)
-    except (OverflowError, UnicodeEncodeError):  # more than 64 bits; half of a surrogate pair
-        return b""
-
-
-def are_atoms(data: bytes | memoryview) -> bool:
-    """Tell whether that is what `dumps_atoms` made."""
-    return data[0] >= _ATOMS_FORM
+        kind = type(value)
+        if kind not in _ATOMS or (kind is int and not _MIN_INT <= value <= _MAX_INT):
+            return -1
+        size += _ATOM_BYTES
+        if kind is bytes or (kind is str and value.isascii()):
+            size += len(value)
+        elif kind is str:
+            try:
+                size += len(value.encode())
+            except UnicodeEncodeError:  # half of a surrogate pair
+                return -1
+    return size if size <= limit else -1
 
 
 def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
@@ -151,8 +149,6 @@ def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
 def _loads(data: bytes | memoryview) -> Any:
     try:
         form = data[0]
-        if form >= _ATOMS_FORM:
-            return _decode_atoms(data)
         if form != 1:
             return pickle.loads(data)
         pickled, buffers = _split(memoryview(data).toreadonly())
@@ -244,18 +240,32 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         self._refs = refs
 
     def reducer_override(self, value: Any) -> Any:
-        if type(value) is ObjectRef:
+        kind = type(value)
+        if kind is type and _is_importable(value):
+            return NotImplemented  # what cloudpickle says too, after ten times the time
+        if kind is ObjectRef:
             self._refs.append(value)
             return _restore_ref, (value.id, value.owner)
-        if isinstance(value, BaseException) and _has_own_constructor(type(value)):
+        if isinstance(value, BaseException) and _has_own_constructor(kind):
             args, attributes = exception_parts(value)
-            return rebuild, (type(value), args), attributes
+            return rebuild, (kind, args), attributes
         if "pyarrow" in sys.modules:
-            if type(value) is pa.Table:
+            if kind is pa.Table:
                 return _read_table, (_as_ipc(value),)
-            if type(value) is pa.RecordBatch:
+            if kind is pa.RecordBatch:
                 return _read_record_batch, (_as_ipc(value),)
         return super().reducer_override(value)
+
+
+def _is_importable(cls: type) -> bool:
+    """Tell whether a reader finds the class by its name: what most instances refer to."""
+    module = cls.__module__
+    if module == "__main__" or module not in sys.modules:
+        return False
+    return (
+        getattr(sys.modules[module], cls.__qualname__, None) is cls
+        and not cloudpickle.list_registry_pickle_by_value()
+    )
 
 
 def _has_own_constructor(cls: type[BaseException]) -> bool:

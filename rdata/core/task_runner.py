@@ -396,6 +396,10 @@ class TaskRunner:
 
     def _encode(self, call: _Call, index: int, result: Any) -> m.Value:
         runtime = self._runtime
+        limit = runtime.settings.inline_object_bytes
+        size = serialize.size_of_atoms(result if type(result) is tuple else (result,), limit)
+        if size >= 0:
+            return m.Value(m.Value.INLINE, size=size, atoms=result)
         serialized = serialize.dumps(result)
         refs = serialized.ref_owners()
         if refs:  # held here until the caller has told their owners of its own hold
@@ -405,7 +409,7 @@ class TaskRunner:
                         runtime.objects.hold(object_id, owner)
                     held = [object_id for object_id, _ in refs]
                     self._in_transit[call.message.id, index] = call.submitter, held
-        if serialized.size <= runtime.settings.inline_object_bytes:
+        if serialized.size <= limit:
             return m.Value(m.Value.INLINE, serialized.to_bytes(), refs=refs)
         runtime.store.write(ids.object_id(call.message.id, index), serialized)
         return m.Value(m.Value.STORED, b"", serialized.size, runtime.node_id, refs)
@@ -446,7 +450,7 @@ class TaskRunner:
             self._replies_since = now
         self._replies.setdefault(call.submitter, []).append(reply)
         for value in reply.values:
-            self._reply_bytes += len(value.data)
+            self._reply_bytes += value.message_bytes()
         is_due = now - self._replies_since >= _FLUSH_AFTER_S
         is_urgent = is_due or call.message.runs_once
         if is_urgent or not self._queue or self._reply_bytes > _MAX_BATCH_BYTES:

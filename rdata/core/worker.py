@@ -14,6 +14,8 @@ from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.peers import Home
 from rdata.core.task_runner import TaskRunner
 
+_KEPT_BYTES = 4 << 20  # of memory that tasks used
+
 
 def main(control: socket.socket, process_id: bytes) -> None:
     """Be a worker: the agent tells over `control` whom it serves."""
@@ -21,6 +23,9 @@ def main(control: socket.socket, process_id: bytes) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     job = _read_job(control)
+    # Past a threshold, freed memory returns to the kernel, and the next task faults it in again,
+    # page by page. glibc raises the threshold to what the largest block had that was ever freed.
+    bytearray(_KEPT_BYTES)
     runtime = ClusterRuntime(
         process_id,
         Home(job.node_id, job.address, job.local_address),

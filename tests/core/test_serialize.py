@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -21,8 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rdata.core import messages as m
 from rdata.core.object_ref import ObjectRef
-from rdata.core.serialize import are_atoms, dumps, dumps_atoms, is_plain, loads
+from rdata.core.serialize import dumps, is_plain, loads, size_of_atoms
 from rdata.errors import SerializationError
 
 HASHABLE = st.one_of(
@@ -92,24 +94,32 @@ ATOMS = st.one_of(
 )
 
 
-@given(st.lists(ATOMS, max_size=17).map(tuple))
-def test_tuples_of_atoms_come_back(values: tuple[Any, ...]) -> None:
+LIMIT = 1000
+
+
+@given(st.lists(ATOMS, max_size=40).map(tuple))
+def test_atoms_travel_as_they_are(values: tuple[Any, ...]) -> None:
+    size = size_of_atoms(values, LIMIT)
     assert are_alike(round_trip(values), values)
+    if size >= 0:
+        data = msgspec.msgpack.encode(m.Value(m.Value.INLINE, size=size, atoms=values))
+        back = msgspec.msgpack.decode(data, type=m.Value)
+        assert back.message_bytes() == size
+        assert are_alike(back.plain(), values)
+        assert len(data) <= size + 40
 
 
-def test_short_tuples_of_atoms_are_not_pickled() -> None:
+def test_what_no_message_carries_as_it_is_is_serialized() -> None:
     class Number(int):
         """Which another process does not have."""
 
-    assert are_atoms(dumps_atoms((1, 2.5, "ä", b"c", None, True)))
-    assert are_atoms(dumps_atoms(()))
-    assert not dumps_atoms((Number(1),))
-    assert not dumps_atoms(((1,),))
-    assert not dumps_atoms((1 << 64,))
-    assert not dumps_atoms(("\ud800",))
-    assert not dumps_atoms((1,) * 16)
-    for other in ([1], {}, 1, (1 << 64,), np.arange(3)):
-        assert not are_atoms(dumps(other).to_bytes())
+    assert size_of_atoms((), LIMIT) == 0
+    assert size_of_atoms((1, 2.5, "ä", b"c", None, True), LIMIT) >= 0
+    for value in (Number(1), (1,), [1], {}, 1 << 64, -(1 << 63) - 1, "\ud800", np.int64(3)):
+        assert size_of_atoms((value,), LIMIT) == -1
+    assert size_of_atoms((1,) * 33, LIMIT) == -1
+    assert size_of_atoms(((1 << 64) - 1, -(1 << 63)), LIMIT) > 0
+    assert size_of_atoms((b"a" * LIMIT,), LIMIT) == -1
 
 
 def test_what_holds_itself_comes_back() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -14,9 +14,10 @@ class Message(msgspec.Struct, array_like=True, gc=False):
 class Value(msgspec.Struct, array_like=True, gc=False):
     """A task's result or an object's value, as it travels.
 
-    kind INLINE: `data` is the serialized value. STORED: it is in the store of `node`, `size`
-    bytes. ERROR: `data` is the serialized exception. `refs` are the references inside, each
-    (object id, owner's address).
+    kind INLINE: `data` is the serialized value, or, where that is empty, `atoms` the value itself:
+    a number, text, bytes, None, or a tuple of these, of `size` bytes. STORED: it is in the store
+    of `node`, `size` bytes. ERROR: `data` is the serialized exception. `refs` are the references
+    inside, each (object id, owner's address).
     """
 
     INLINE: ClassVar[int] = 0
@@ -28,6 +29,15 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     size: int = 0
     node: bytes = b""
     refs: tuple[tuple[bytes, str], ...] = ()
+    atoms: Any = None
+
+    def plain(self) -> Any:
+        """The value itself, where that is here. A message knows no tuples, and has lists."""
+        return tuple(self.atoms) if type(self.atoms) is list else self.atoms
+
+    def message_bytes(self) -> int:
+        """What it adds to the length of a message, but for some dozens."""
+        return len(self.data) + (self.size if self.kind == self.INLINE else 0)
 
 
 class Argument(msgspec.Struct, array_like=True, gc=False):
@@ -56,7 +66,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     attempt: int
     function: bytes
     name: str
-    args: bytes  # serialized (args, kwargs), or args alone where they are atoms
+    args: bytes | tuple[Any, ...]  # serialized (args, kwargs), or the args, where they are atoms
     num_returns: int  # STREAMING for a generator
     method: str = ""
     arguments: tuple[Argument, ...] = ()

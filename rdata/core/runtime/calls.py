@@ -101,11 +101,6 @@ class CallEncoder:
         weakref.finalize(function, _tell, self._on_forgotten, function_id).atexit = False
         return registration
 
-    def encode_atoms(self, args: tuple[Any, ...]) -> bytes:
-        """Serialize the arguments of most calls, the quickest way; b"" where that does not do."""
-        data = serialize.dumps_atoms(args)
-        return data if len(data) <= self._inline_bytes else b""
-
     def encode_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bytes, ObjectRef | None, Sequence[Slot], Sequence[ObjectRef]]:

@@ -311,17 +311,19 @@ class ClusterRuntime(NodeProcess):
         backpressure: int | None,
     ) -> PendingTask:
         task_id = self._ids.next()
-        data = b"" if kwargs else self._encoder.encode_atoms(args)
+        size = -1  # the arguments of most calls travel as they are
+        if not kwargs:
+            size = serialize.size_of_atoms(args, self.settings.inline_object_bytes)
         returns: tuple[bytes, ...] = (task_id + _FIRST,)
         count = 1
         if num_returns != 1:
             count = m.Task.STREAMING if num_returns == "streaming" else num_returns
             returns = tuple(ids.object_id(task_id, index) for index in range(count))
-        message = m.Task(task_id, 0, function_id, name, data, count)
+        message = m.Task(task_id, 0, function_id, name, b"" if size < 0 else args, count)
         if count == m.Task.STREAMING:
             message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
-        task = PendingTask(task_id, function_id, message, returns, _TASK_BYTES + len(data))
-        if not data:
+        task = PendingTask(task_id, function_id, message, returns, _TASK_BYTES + max(0, size))
+        if size < 0:
             self._add_arguments(task, args, kwargs)
         return task
 
@@ -395,7 +397,7 @@ class ClusterRuntime(NodeProcess):
 
     def _load(self, ref: ObjectRef, value: m.Value, give_up_at: float | None) -> Any:
         if value.kind == m.Value.INLINE and not value.refs:
-            return serialize.loads(value.data, None)
+            return serialize.loads(value.data, None) if value.data else value.plain()
         adopted: list[bytes] = []
         object_id = ref.id
         while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rdata.core import messages as m
-from rdata.core import serialize
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.errors import ObjectLostError
 
@@ -69,8 +68,8 @@ class CallDecoder:
         if message.stored_args:
             stored = m.Value(m.Value.STORED, node=message.stored_node)
             args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
-        elif serialize.are_atoms(message.args):
-            return serialize.loads(message.args, None), {}
+        elif isinstance(message.args, tuple):
+            return message.args, {}
         else:
             args, kwargs = self._runtime.load(message.args, adopted)
         if message.known:

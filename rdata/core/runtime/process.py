@@ -207,7 +207,7 @@ class NodeProcess:
     def load_value(self, object_id: bytes, value: m.Value, adopted: list[bytes]) -> Any:
         """The Python value of an object; raises what it is, if it is an error."""
         if value.kind == m.Value.INLINE:
-            return self.load(value.data, adopted)
+            return self.load(value.data, adopted) if value.data else value.plain()
         if value.kind == m.Value.ERROR:
             raise self.load_error(value.data)
         stored = self.store.read(object_id, value.node)

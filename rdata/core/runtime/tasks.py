@@ -428,7 +428,7 @@ def fill_slots(objects: ObjectTable, task: PendingTask) -> m.Value | None:
         arguments.append(
             m.Argument(slot.position, slot.name, slot.object_id, slot.owner, entry.value)
         )
-        task.size_bytes += len(entry.value.data)
+        task.size_bytes += entry.value.message_bytes()
     task.message.arguments = tuple(arguments)
     return None
 

@@ -54,7 +54,7 @@ class Connection:
         self._handshake = handshake
         self._is_unix = sock.family == socket.AF_UNIX
         self._welcome = bytearray()  # of the handshake
-        self._queue: deque[tuple[bytearray, Sequence[int]]] = deque()
+        self._queue: deque[tuple[bytearray | memoryview, Sequence[int]]] = deque()
         self._rest: memoryview | None = None  # of a frame that the socket took partly
         self._writing = threading.Lock()
         self._waits_for_room = False
@@ -196,7 +196,7 @@ class Connection:
                 elif self._queue[0][1]:
                     self._write_with_fds()
                 else:
-                    buffers: list[bytearray] = []
+                    buffers: list[bytearray | memoryview] = []
                     while self._queue and len(buffers) < _MAX_GATHER and not self._queue[0][1]:
                         buffers.append(self._queue.popleft()[0])
                     try:
@@ -234,7 +234,7 @@ class Connection:
                 continue
             self._rest = memoryview(buffer)[sent:]
             for later in reversed(buffers[position + 1 :]):
-                self._queue.appendleft((bytearray(later), ()))
+                self._queue.appendleft((later, ()))
             return
 
     def _watch_writes(self) -> None:

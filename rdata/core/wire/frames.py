@@ -13,6 +13,7 @@ import msgspec
 
 MAX_FRAME_BYTES = 256 << 20  # some 2,600 inline values; a longer one comes from a broken peer
 _HEAD_BYTES = 4
+_KEPT_BYTES = 1 << 20  # of memory, for the next frame that arrives in part
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -37,14 +38,15 @@ class FrameReader:
     def __init__(self, decoder: msgspec.msgpack.Decoder[Any]) -> None:
         self.fault = ""  # why what follows is no message; nothing more is decoded then
         self._decoder = decoder
-        self._begun = bytearray()  # a frame of which a part is there, or of its head
+        self._memory = bytearray()
+        self._begun = memoryview(b"")  # a frame of which a part is there, or of its head
         self._filled = 0
 
     def targets(self, shared: memoryview) -> Sequence[memoryview]:
         """Where the next bytes shall be read to: what a frame lacks, then `shared`."""
         if not self._begun:
             return (shared,)
-        return (memoryview(self._begun)[self._filled :], shared)
+        return (self._begun[self._filled :], shared)
 
     def received(self, shared: memoryview, size: int) -> list[Any]:
         """The messages that are whole, now that `size` bytes have been read to `targets`."""
@@ -74,28 +76,29 @@ class FrameReader:
         """Complete the frame that has begun; how many bytes of `data` were of it."""
         at = self._fill(data)
         if len(self._begun) == self._filled == _HEAD_BYTES:
-            head = self._begun
+            head = bytes(self._begun)
             self._begin(_HEAD_BYTES + _size(head))
-            self._fill(memoryview(head)[:_HEAD_BYTES])
+            self._fill(memoryview(head))
             at += self._fill(data[at:])
         if len(self._begun) == self._filled > _HEAD_BYTES:
-            messages.append(self._decoder.decode(memoryview(self._begun)[_HEAD_BYTES:]))
+            messages.append(self._decoder.decode(self._begun[_HEAD_BYTES:]))
             self._begin(0)
         return at
 
     def _begin(self, size: int) -> None:
-        self._begun = bytearray(size)
+        if not size <= len(self._memory) <= _KEPT_BYTES:
+            self._memory = bytearray(size)
+        self._begun = memoryview(self._memory)[:size]
         self._filled = 0
 
     def _fill(self, data: memoryview) -> int:
         count = min(len(data), len(self._begun) - self._filled)
-        # Through a view: a bytearray would copy what is assigned to it once more.
-        memoryview(self._begun)[self._filled : self._filled + count] = data[:count]
+        self._begun[self._filled : self._filled + count] = data[:count]
         self._filled += count
         return count
 
 
-def _size(head: bytearray | memoryview) -> int:
+def _size(head: bytes | memoryview) -> int:
     size = int.from_bytes(head[:_HEAD_BYTES], "little")
     if not 0 < size <= MAX_FRAME_BYTES:
         raise msgspec.DecodeError(f"a frame of {size} bytes")
