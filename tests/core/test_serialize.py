@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import multiprocessing
 import sys
@@ -12,6 +13,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import cloudpickle
 import hypothesis.extra.numpy as hnp
 import msgspec
 import numpy as np
@@ -392,6 +394,38 @@ def test_an_exception_of_the_program_comes_back(
 
 def no_runtime(ref_id: bytes) -> ObjectRef:
     return ObjectRef(ref_id, "an address", types.SimpleNamespace(released=[]))  # type: ignore[arg-type]
+
+
+def test_what_only_cloudpickle_can_send_comes_back() -> None:
+    number = 3
+    values = {"a": 1}
+    assert list(round_trip(values.keys())) == ["a"]
+    assert list(round_trip([values.items()])[0]) == [("a", 1)]
+    assert round_trip(lambda: number)() == number
+    assert round_trip(types) is types
+    assert round_trip(type(None)) is type(None)
+    assert round_trip([memoryview(b"abc")]) == [b"abc"]
+    assert round_trip(property(lambda _: number)).fget(None) == number
+    assert round_trip(logging.getLogger("a.b")) is logging.getLogger("a.b")
+
+
+def test_a_class_travels_by_value_where_its_name_leads_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = types.ModuleType("of_two_versions")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("class Point:\n    x = 1\n", module.__dict__)
+    old = module.__dict__["Point"]
+    assert round_trip(old) is old
+    exec("class Point:\n    x = 2\n", module.__dict__)  # as a notebook's cell that ran again
+    assert round_trip(old()).x == 1
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        data = dumps(module.__dict__["Point"]()).to_bytes()
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    monkeypatch.delitem(sys.modules, module.__name__)
+    assert loads(data, None).x == 2
 
 
 def test_references_inside_are_listed_and_restored() -> None:
