@@ -9,22 +9,20 @@ it waits to hear from their nodes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from rdata.core.ids import owner_of
 from rdata.core.messages import ActorAt, CreateActor
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Send the message to the process."""
 
     process: bytes
     message: ActorAt
 
 
-@dataclass(frozen=True, slots=True)
-class EndProcess:
+class EndProcess(Struct, frozen=True):
     """Kill the process; the reason is what its actor's callers will read."""
 
     process: bytes
@@ -34,8 +32,7 @@ class EndProcess:
 Command = Tell | EndProcess
 
 
-@dataclass(slots=True)
-class ActorEntry:
+class ActorEntry(Struct):
     """One actor, while it lives or is being made."""
 
     request: CreateActor

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 import rdata
 from rdata.config import Settings
 from rdata.core.node_files import TOKEN_VARIABLE
@@ -23,6 +25,7 @@ from rdata.errors import NodeStartError
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from rdata.core import node; node.main()"
 
 
+# These two are dataclasses, and no structs, for the sake of `repr=False`: a token is a secret.
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """What a node is started with; None: what the machine has, less what limits leave of it.
@@ -73,7 +76,7 @@ def launch_node(options: NodeOptions, settings: Settings) -> LaunchedNode:
         "token": options.token.hex(),  # by pipe: a command line or an environment may be read
         "temp_dir": os.path.abspath(options.temp_dir),
         "launcher_pid": os.getpid(),
-        "settings": dataclasses.asdict(settings),
+        "settings": asdict(settings),
     }
     root = str(Path(rdata.__file__).parent.parent)
     process = subprocess.Popen(

@@ -8,14 +8,14 @@ load() ──► b ──┘                       again, make and load may have
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.core.ids import task_of
 
 
-@dataclass(slots=True, eq=False)
-class _Record:
+class _Record(Struct, eq=False):
     spec: Any
     size_bytes: int
     held: set[bytes]  # of what it made

@@ -11,13 +11,14 @@ A node lives as long as the lock of its folder is held.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from rdata.core.addresses import resolved, split_address
 from rdata.core.session import Session, default_temp_dir, is_session, sessions_folder
@@ -30,8 +31,7 @@ _TOKEN = "token"
 _MIN_TOKEN_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
+class NodeRecord(Struct, frozen=True):
     """What a node says of itself in node.json. `address` and `head` are HOST:PORT."""
 
     pid: int
@@ -42,8 +42,7 @@ class NodeRecord:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class LocalNode:
+class LocalNode(Struct, frozen=True):
     """A node that serves on this machine."""
 
     record: NodeRecord
@@ -83,7 +82,7 @@ def this_version() -> str:
 def publish(session: Session, record: NodeRecord, token: bytes) -> None:
     """Say that the node serves: from now on it is found."""
     _write_private(session.folder / _TOKEN, token.hex() + "\n")
-    _write_private(session.folder / _RECORD, json.dumps(dataclasses.asdict(record)) + "\n")
+    _write_private(session.folder / _RECORD, json.dumps(asdict(record)) + "\n")
 
 
 def unpublish(session: Session) -> None:

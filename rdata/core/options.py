@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rdata.core.specs import ActorOptions, MethodOptions, TaskOptions
 from rdata.errors import OptionError
@@ -59,8 +61,7 @@ def check_store_bytes(name: str, value: Any) -> None:
         raise OptionError(f"{name}={value}: give more than 0 bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class _Absent:
+class _Absent(Struct, frozen=True):
     """An option of Ray's that rdata does not have yet; the values that change nothing are fine."""
 
     harmless: tuple[Any, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 NumReturns = int | Literal["streaming"]
 
@@ -26,8 +27,7 @@ class Function:
         self.registration: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
+class TaskOptions(Struct, frozen=True):
     """How a task is to be run. Names and defaults are Ray's."""
 
     num_cpus: float = 1.0
@@ -39,8 +39,7 @@ class TaskOptions:
     generator_backpressure_num_objects: int | None = None  # items made and not yet taken
 
 
-@dataclass(frozen=True, slots=True)
-class ActorOptions:
+class ActorOptions(Struct, frozen=True):
     """How an actor is to be placed, named and kept. Names and defaults are Ray's.
 
     `num_cpus=None`: one CPU to be placed, none while it lives.
@@ -54,8 +53,7 @@ class ActorOptions:
     get_if_exists: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MethodOptions:
+class MethodOptions(Struct, frozen=True):
     """How one call of an actor's method is to be run."""
 
     num_returns: NumReturns = 1
@@ -63,8 +61,7 @@ class MethodOptions:
     generator_backpressure_num_objects: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ActorInterface:
+class ActorInterface(Struct, frozen=True):
     """What a handle must know of its actor's class: its name and its methods."""
 
     class_name: str

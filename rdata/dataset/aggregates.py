@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 from rdata.dataset.columns import require_columns
 from rdata.errors import DataError
@@ -43,8 +44,7 @@ class Aggregate(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class CountRows:
+class CountRows(Struct, frozen=True):
     """The number of rows."""
 
     columns: tuple[str, ...] = ()
@@ -59,8 +59,7 @@ class CountRows:
         return sum(partial[0] for partial in partials)
 
 
-@dataclass(frozen=True)
-class OfColumn:
+class OfColumn(Struct, frozen=True):
     """The sum, least, greatest or mean value of a column; None where there is no value.
 
     Nulls are left out, or, with `ignore_nulls=False`, make the result None. Integer sums do not
@@ -137,8 +136,7 @@ def _extreme(kind: Kind, values: list[Any]) -> Any:
     return min(numbers) if kind == "min" else max(numbers)
 
 
-@dataclass(frozen=True)
-class AggregateSink:
+class AggregateSink(Struct, frozen=True):
     """Takes the partial results of a task's blocks."""
 
     aggregates: tuple[Aggregate, ...]

@@ -13,11 +13,10 @@ are always taken, and only starting is held back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """How an operator stands to the one after it."""
 
     share_bytes: int  # of the budget, for what it makes

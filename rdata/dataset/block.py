@@ -7,9 +7,10 @@ after the first operator). All functions here are pure, and cut without copying.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.errors import DataError
 from rdata.lazy import pa
@@ -19,8 +20,7 @@ MIN_BLOCKS = 16  # rows made in memory are cut into so many, so that a few worke
 MIN_SLICE_BYTES = 1 << 20  # but Arrow data is not cut into less than this
 
 
-@dataclass(frozen=True, slots=True)
-class BlockMeta:
+class BlockMeta(Struct, frozen=True):
     """What the driver knows of a block that lies elsewhere."""
 
     num_rows: int

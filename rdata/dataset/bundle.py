@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.dataset.block import BlockMeta
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A run of rows of one block. `handle` is what the launcher gave for the block."""
 
     handle: Any
@@ -34,8 +34,7 @@ class Piece:
         return Piece(self.handle, self.meta, self.start + start, num_rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Struct, frozen=True):
     """Pieces of blocks that go through the next operator together, in order."""
 
     pieces: tuple[Piece, ...]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from rdata.dataset.batch import BatchFormat
 from rdata.errors import OptionError
 
 
-@dataclass(frozen=True)
-class UserFunction:
+class UserFunction(Struct, frozen=True):
     """A function, or a class whose instances are called, with its arguments beside the batch."""
 
     target: Callable[..., Any]

@@ -8,9 +8,10 @@ An operator says what its result is, and nothing of how it is computed: `rules` 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rdata.dataset.aggregates import AggregateSink
 from rdata.dataset.batch import BatchFormat
@@ -24,16 +25,14 @@ from rdata.lazy import pa
 Concurrency = int | tuple[int, int] | None
 
 
-@dataclass(frozen=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """What the tasks or actors of a function need; None where the user did not say."""
 
     num_cpus: float | None = None
     concurrency: Concurrency = None
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(Struct, frozen=True):
     """One operator of a chain."""
 
     @property
@@ -49,8 +48,7 @@ class Operator:
 # -- where rows come from --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Read(Operator):
+class Read(Operator, frozen=True):
     """The rows of a source."""
 
     source: Source
@@ -63,8 +61,7 @@ class Read(Operator):
         return self.source.schema()
 
 
-@dataclass(frozen=True, eq=False)
-class InMemory(Operator):
+class InMemory(Operator, frozen=True, eq=False):
     """Rows that the program holds in memory, in blocks of one schema; at least one block."""
 
     origin: str
@@ -78,8 +75,7 @@ class InMemory(Operator):
         return self.blocks[0].schema
 
 
-@dataclass(frozen=True, eq=False)
-class Materialized(Operator):
+class Materialized(Operator, frozen=True, eq=False):
     """Rows that a run has computed, and that lie in the object store."""
 
     bundles: tuple[Bundle, ...]
@@ -96,15 +92,13 @@ class Materialized(Operator):
 # -- what becomes of them --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Unary(Operator):
+class Unary(Operator, frozen=True):
     """An operator on the rows of one other."""
 
     input: Operator
 
 
-@dataclass(frozen=True)
-class MapBatches(Unary):
+class MapBatches(Unary, frozen=True):
     """A function from a batch to a batch, or to several."""
 
     fn: UserFunction
@@ -120,8 +114,7 @@ class MapBatches(Unary):
         return None
 
 
-@dataclass(frozen=True)
-class AddColumn(Unary):
+class AddColumn(Unary, frozen=True):
     """A function from a batch to one more column."""
 
     column: str
@@ -137,8 +130,7 @@ class AddColumn(Unary):
         return None
 
 
-@dataclass(frozen=True)
-class MapRows(Unary):
+class MapRows(Unary, frozen=True):
     """A function from a row to a row."""
 
     fn: UserFunction
@@ -152,8 +144,7 @@ class MapRows(Unary):
         return None
 
 
-@dataclass(frozen=True)
-class FlatMap(Unary):
+class FlatMap(Unary, frozen=True):
     """A function from a row to several rows."""
 
     fn: UserFunction
@@ -167,8 +158,7 @@ class FlatMap(Unary):
         return None
 
 
-@dataclass(frozen=True)
-class Filter(Unary):
+class Filter(Unary, frozen=True):
     """The rows for which a function is true."""
 
     fn: UserFunction
@@ -182,8 +172,7 @@ class Filter(Unary):
         return self.input.static_schema()
 
 
-@dataclass(frozen=True)
-class SelectColumns(Unary):
+class SelectColumns(Unary, frozen=True):
     """These columns, in this order."""
 
     columns: tuple[str, ...]
@@ -200,8 +189,7 @@ class SelectColumns(Unary):
         return pa.schema([schema.field(name) for name in self.columns])
 
 
-@dataclass(frozen=True)
-class DropColumns(Unary):
+class DropColumns(Unary, frozen=True):
     """All columns but these."""
 
     columns: tuple[str, ...]
@@ -218,8 +206,7 @@ class DropColumns(Unary):
         return pa.schema([field for field in schema if field.name not in self.columns])
 
 
-@dataclass(frozen=True)
-class RenameColumns(Unary):
+class RenameColumns(Unary, frozen=True):
     """The same columns under other names: a mapping of some, or a list of all."""
 
     names: Mapping[str, str] | tuple[str, ...]
@@ -239,8 +226,7 @@ class RenameColumns(Unary):
         return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
 
-@dataclass(frozen=True)
-class Limit(Unary):
+class Limit(Unary, frozen=True):
     """The first `num_rows` rows."""
 
     num_rows: int
@@ -253,8 +239,7 @@ class Limit(Unary):
         return self.input.static_schema()
 
 
-@dataclass(frozen=True)
-class Repartition(Unary):
+class Repartition(Unary, frozen=True):
     """The same rows, in order, in `num_blocks` blocks of nearly equal length."""
 
     num_blocks: int
@@ -270,8 +255,7 @@ class Repartition(Unary):
 # -- how a chain can end ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Aggregate(Unary):
+class Aggregate(Unary, frozen=True):
     """One row of aggregates of all rows."""
 
     sink: AggregateSink
@@ -288,8 +272,7 @@ class Aggregate(Unary):
         return None
 
 
-@dataclass(frozen=True)
-class Write(Unary):
+class Write(Unary, frozen=True):
     """Files that hold all rows."""
 
     sink: Sink
@@ -317,7 +300,7 @@ def on_input(operator: Unary, input: Operator) -> Unary:
     """The same operator on another input."""
     if operator.input is input:
         return operator
-    return dataclasses.replace(operator, input=input)
+    return replace(operator, input=input)
 
 
 def check_columns(operator: Operator) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from rdata.dataset.block import BlockMeta
 from rdata.dataset.bundle import Piece
@@ -49,8 +50,7 @@ from rdata.dataset.rules import RULES, Rule
 DRIVER_BYTES = 32 << 20  # of input that the driver works on itself: less time than starting a node
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What will run, in order, where, and what the rules said."""
 
     specs: tuple[Spec, ...]

@@ -7,8 +7,9 @@ one task is decided on physical operators: `fusion`.)
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from rdata.dataset.block import part
 from rdata.dataset.columns import renamed
@@ -153,7 +154,7 @@ def _before_rename(rename: RenameColumns, needed: frozenset[str] | None) -> Rewr
     changed = {old: name for old, name in pairs.items() if old != name}
     if not changed:
         return projected, notes
-    return dataclasses.replace(rename, input=projected, names=changed), notes
+    return replace(rename, input=projected, names=changed), notes
 
 
 RULES: tuple[Rule, ...] = (push_limits, push_projections)

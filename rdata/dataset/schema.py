@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from rdata.lazy import pa
 
 
-@dataclass(frozen=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """Names and Arrow types of the columns; `base_schema` is the `pyarrow.Schema`. As in Ray.
 
     >>> import pyarrow as pa

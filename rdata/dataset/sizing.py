@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rdata.dataset.physical.specs import Spec, TaskSpec
 from rdata.errors import DataError
@@ -12,8 +13,7 @@ from rdata.errors import DataError
 CALLS_AHEAD = 2  # of an actor: the one that runs, and one behind it
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSize:
+class PoolSize(Struct, frozen=True):
     """The runners of an operator (one for tasks, one for each actor), and the places of each."""
 
     places: int

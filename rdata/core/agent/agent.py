@@ -17,8 +17,9 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.config import Settings
 from rdata.core import ids
@@ -44,8 +45,7 @@ from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSpec:
+class NodeSpec(Struct, frozen=True):
     """What a node is started with."""
 
     token: bytes

@@ -16,9 +16,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from rdata.config import Settings
 from rdata.core.messages import Link
@@ -51,8 +52,7 @@ class LinkEvents(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
+class NodeIdentity(Struct, frozen=True):
     """Who a node is, and what proves that it is of this cluster."""
 
     id: bytes
@@ -61,8 +61,7 @@ class NodeIdentity:
     is_head: bool
 
 
-@dataclass(slots=True, eq=False)
-class LinkedNode:
+class LinkedNode(Struct, eq=False):
     """Another node, while there is a connection with it."""
 
     id: bytes
@@ -72,8 +71,7 @@ class LinkedNode:
     state: NodeState | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
+class _Call(Struct, eq=False):
     """An attempt to be linked with the node at `address`.
 
     `then` gets "" or the reason of a failure; without it, the attempt is repeated.

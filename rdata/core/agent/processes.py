@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+from msgspec import Struct, field
 
 from rdata.core.messages import ActorPlaced, ActorStarted, Register
 
@@ -26,8 +26,7 @@ class Channel(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class Process:
+class Process(Struct, eq=False):
     """A driver or a worker."""
 
     id: bytes

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from rdata.config import Settings
 from rdata.core import messages as m
@@ -25,8 +26,7 @@ _Question = tuple[bytes, int | bytes]
 """Who asks the head, and the request's number or the actor that it is about."""
 
 
-@dataclass(slots=True, eq=False)
-class GuestChannel:
+class GuestChannel(Struct, eq=False):
     """Leads to a process of another node."""
 
     links: Links

@@ -14,10 +14,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, field
 
 import rdata
 from rdata.core import zygote
@@ -30,8 +30,7 @@ _MAX_ZYGOTE_ENDS = 5  # a bare zygote that keeps dying ends the node rather than
 _MAX_PRELOAD_ENDS = 3  # one that cannot import its modules is done without: forks are slower then
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSetup:
+class WorkerSetup(Struct, frozen=True):
     """What the workers of a job are forked with."""
 
     import_path: list[str]
@@ -39,8 +38,7 @@ class WorkerSetup:
     environment: dict[str, str]
 
 
-@dataclass(slots=True)
-class WorkerProcess:
+class WorkerProcess(Struct):
     """One worker, from the request for it until it has ended and all that it printed is read."""
 
     id: bytes

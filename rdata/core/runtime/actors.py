@@ -11,7 +11,8 @@ Every method wants the runtime's lock held.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rdata.core import ids, serialize
 from rdata.core import messages as m
@@ -25,8 +26,7 @@ from rdata.core.scheduling.submitter import BATCH
 from rdata.errors import ActorDiedError, ActorUnschedulableError, RdataError, TaskCancelledError
 
 
-@dataclass(slots=True, eq=False)
-class _Actor:
+class _Actor(Struct, eq=False):
     """An actor, as one of its callers sees it."""
 
     id: bytes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from rdata.core import messages as m
 from rdata.core import serialize
@@ -19,8 +19,7 @@ from rdata.core.specs import Function
 from rdata.errors import SerializationError
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(Struct, frozen=True):
     """A function as one runtime knows it: pickled once, with what it captured kept alive."""
 
     runtime_id: bytes
@@ -28,8 +27,7 @@ class Registration:
     captured: tuple[ObjectRef, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A reference that stands as a whole argument: its value takes its place."""
 
     position: int  # -1 for a keyword argument

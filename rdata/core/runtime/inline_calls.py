@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from rdata.core.object_ref import ObjectRef
 from rdata.core.runtime.seam import RuntimeContext
@@ -50,8 +51,7 @@ def _without_frames(error: BaseException) -> BaseException:
     return error
 
 
-@dataclass(slots=True)
-class Resources:
+class Resources(Struct):
     """What the only node has, and what of it is in use; more than there is, if calls nest."""
 
     total: Mapping[str, float]
@@ -72,8 +72,7 @@ class Resources:
         return {name: amount for name, amount in left.items() if amount > 0}
 
 
-@dataclass(slots=True)
-class Actor:
+class Actor(Struct):
     """An actor: a plain object, and a lock so that one call at a time runs."""
 
     id: bytes
@@ -102,8 +101,7 @@ class Actor:
         return self.failure
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One run of user code: of a task, an actor's constructor or one of its methods."""
 
     task_id: bytes
@@ -141,8 +139,7 @@ class DependencyError(Exception):
         self.failure = failure
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(Struct):
     """A generator call whose items are made when they are asked for."""
 
     call: Call

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.core.messages import Attach, AttachFailed, Direct, direct_decoder
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
@@ -27,8 +28,7 @@ def process_of(address: str) -> bytes:
     return bytes.fromhex(address.partition("@")[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Struct, frozen=True):
     """The node of a process: others reach it at `address`, its own at `local_address`."""
 
     node_id: bytes

@@ -13,7 +13,6 @@ programs call, are one class further up: `cluster.py`.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import socket
 import sys
@@ -22,6 +21,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from rdata.config import Settings
 from rdata.core import ids, serialize
@@ -377,9 +378,7 @@ class NodeProcess:
             case m.Registered(node_id, address):
                 self.node_id = self._encoder.node_id = node_id
                 self.address = f"{self.process_id.hex()}@{address}"
-                self.peers.home = dataclasses.replace(
-                    self.peers.home, node_id=node_id, address=address
-                )
+                self.peers.home = replace(self.peers.home, node_id=node_id, address=address)
                 self._registered.happened()
             case m.MayEnd() if self.host is not None:
                 self.host.may_end()

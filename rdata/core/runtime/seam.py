@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptions, TaskOptions
@@ -17,8 +18,7 @@ from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptio
 Waitable = ObjectRef | ObjectRefGenerator
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeContext:
+class RuntimeContext(Struct, frozen=True):
     """Where code runs; ids as hex text, None where there is none (Ray's `RuntimeContext`)."""
 
     job_id: str

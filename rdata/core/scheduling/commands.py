@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from rdata.core.scheduling.resources import Amounts
 
@@ -19,16 +20,14 @@ class KillReason(StrEnum):
     UNEXPECTED = "it belongs to no job that is under way"
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(Struct, frozen=True):
     """Fork a worker for the job under this id; then `worker_ready` or `worker_gone`."""
 
     worker: bytes
     job: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(Struct, frozen=True):
     """End the worker; then `worker_gone`.
 
     With KillReason.IDLE it may be kept instead (it owns objects that are in use): `worker_ready`
@@ -40,8 +39,7 @@ class KillWorker:
     reason: KillReason
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """The worker is the requester's until it returns the lease, which holds `resources`."""
 
     requester: bytes
@@ -51,8 +49,7 @@ class Grant:
     resources: Amounts
 
 
-@dataclass(frozen=True, slots=True)
-class Reclaim:
+class Reclaim(Struct, frozen=True):
     """Ask for the lease back: others wait for what it holds.
 
     It is returned when what runs on it has ended; at once if nothing does. With `only_if_idle`
@@ -64,8 +61,7 @@ class Reclaim:
     only_if_idle: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Infeasible:
+class Infeasible(Struct, frozen=True):
     """The demand can never be met by this node, and is dropped."""
 
     requester: bytes
@@ -73,8 +69,7 @@ class Infeasible:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class WarnWaiting:
+class WarnWaiting(Struct, frozen=True):
     """The demand has waited for long."""
 
     requester: bytes

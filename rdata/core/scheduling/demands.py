@@ -12,8 +12,9 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from operator import itemgetter
+
+from msgspec import Struct
 
 from rdata.core.scheduling.resources import Units, to_units
 
@@ -27,8 +28,7 @@ Place = tuple[bytes, Shape]
 """Of a queue: its job and its shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True):
     """What a requester wants: `count` leases of key `key`, beyond those that it was granted.
 
     `resources` must be free for it to be placed; `held` is what a lease then holds for life (an
@@ -45,8 +45,7 @@ class Demand:
     dedicated: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Waiting:
+class Waiting(Struct, eq=False):
     """A demand in the queue."""
 
     requester: bytes

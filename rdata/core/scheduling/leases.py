@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rdata.core.scheduling.commands import (
     Command,
@@ -64,8 +65,7 @@ _MIN_STARTING = 8  # workers a job may have in start; fewer: many actors start s
 _MAX_HOLDERS_NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """The node in numbers."""
 
     total: Amounts

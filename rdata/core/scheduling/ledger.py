@@ -10,9 +10,10 @@ A lease counts in one of three ways, by what may be expected of it:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from rdata.core.scheduling.resources import CPU, Units
 
@@ -40,8 +41,7 @@ class Outlook(Enum):
     FIXED = auto()
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
+class Lease(Struct, eq=False):
     """A grant of a worker and of resources."""
 
     id: int
@@ -55,7 +55,7 @@ class Lease:
     asked: Asked = Asked.NOT
     is_blocked: bool = False
     is_ending: bool = False
-    without_cpu: Units = field(init=False)
+    without_cpu: Units = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.without_cpu = {name: n for name, n in self.granted.items() if name != CPU}

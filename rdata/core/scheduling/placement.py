@@ -12,8 +12,8 @@ wait where they need not until the next news, and a lease too many is returned a
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from rdata.core.scheduling.commands import Infeasible, WarnWaiting
 from rdata.core.scheduling.demands import Demand, needs_and_holds
@@ -23,8 +23,7 @@ from rdata.errors import OptionError
 _NO_LIMIT = 1 << 30  # how often nothing fits
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """Ask the node for `demand.count` leases, in place of what it was asked for under the key."""
 
     node: bytes
@@ -36,8 +35,7 @@ class Share:
 Command = Share | Infeasible | WarnWaiting
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
+class _Node(Struct, eq=False):
     total: Units
     free: dict[str, int]  # as it last said, less what it has granted since
 
@@ -48,8 +46,7 @@ class _Node:
         return min((max(0, free.get(name, 0)) // n for name, n in needs.items()), default=_NO_LIMIT)
 
 
-@dataclass(slots=True, eq=False)
-class _Wish:
+class _Wish(Struct, eq=False):
     requester: bytes
     job: bytes
     demand: Demand
@@ -201,7 +198,7 @@ class Placement:
                 node,
                 wish.requester,
                 wish.job,
-                dataclasses.replace(wish.demand, count=shares.get(node, 0)),
+                replace(wish.demand, count=shares.get(node, 0)),
             )
             for node in changed
         ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rdata.core.scheduling.demands import OVERDUE, DemandQueue, Order, Queue, Waiting
 from rdata.core.scheduling.ledger import Ledger
@@ -21,8 +22,7 @@ _Entry = tuple[Order, Waiting, int, Queue, int]
 """Order, demand, leases that it still wants, its queue, its index there (-1: seen already)."""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     """What to do about the demands."""
 
     spare: dict[str, int]  # free after all this

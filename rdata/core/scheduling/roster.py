@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import takewhile
+
+from msgspec import Struct, field
 
 from rdata.core.scheduling.ledger import Lease
 
@@ -32,8 +33,7 @@ class WorkerState(StrEnum):
     ENDING = "ending"
 
 
-@dataclass(slots=True, eq=False)
-class Worker:
+class Worker(Struct, eq=False):
     """A process that runs, is about to, or has been told to end."""
 
     id: bytes
@@ -44,8 +44,7 @@ class Worker:
     lease: Lease | None = None  # while LEASED; while ENDING, the one that it ended with
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """The workers of a driver, or of a detached actor."""
 
     id: bytes

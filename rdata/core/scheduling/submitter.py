@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Protocol
 
 import msgspec
+from msgspec import Struct, field
 
 _MIN_RUN_S = 20e-6  # what a task costs its worker beside the function
 BATCH = 64  # calls that are held back at most; more: workers wait longer for the first of them
@@ -66,8 +66,7 @@ class TakeBackTasks(msgspec.Struct, frozen=True):
 Command = Push | WantLeases | ReturnLease | TakeBackTasks
 
 
-@dataclass(slots=True)
-class _Pool:
+class _Pool(Struct):
     key: Hashable
     queue: deque[Queued] = field(default_factory=deque)
     leases: dict[int, _Lease] = field(default_factory=dict)
@@ -78,8 +77,7 @@ class _Pool:
     num_stale: int = 0
 
 
-@dataclass(slots=True)
-class _Lease:
+class _Lease(Struct):
     id: int
     pool: _Pool
     running: dict[bytes, Queued] = field(default_factory=dict)  # sent, in order, not finished

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from rdata.core.ids import owner_of
 from rdata.core.store.pages import PAGE_BYTES, Pages, pages_for
@@ -28,8 +29,7 @@ MAX_OVERSIZE = 1.5  # of a recycled segment; larger: warm more often, with a lon
 NUM_NAMED_HOLDERS = 3  # objects that an error lists
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """Where an object lies."""
 
     segment: int
@@ -40,8 +40,7 @@ class Placement:
     is_resident: bool  # its pages hold memory already, so writing needs no reservation
 
 
-@dataclass(frozen=True, slots=True)
-class PunchRange:
+class PunchRange(Struct, frozen=True):
     """Give the range's memory back. To be done before any later placement is handed out."""
 
     segment: int
@@ -49,8 +48,7 @@ class PunchRange:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropSegment:
+class DropSegment(Struct, frozen=True):
     """Close the memfd, and have the processes that wrote there unmap it."""
 
     segment: int
@@ -63,8 +61,7 @@ T = TypeVar("T")
 Command = PunchRange | DropSegment
 
 
-@dataclass(slots=True, eq=False)
-class _Segment:
+class _Segment(Struct, eq=False):
     number: int
     pages: Pages
     is_slab: bool
@@ -74,8 +71,7 @@ class _Segment:
     written_by: set[bytes] = field(default_factory=set)
 
 
-@dataclass(slots=True, eq=False)
-class _Object:
+class _Object(Struct, eq=False):
     object_id: bytes
     size: int
     segment: _Segment

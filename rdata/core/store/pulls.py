@@ -15,7 +15,8 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rdata.config import Settings
 from rdata.core.ids import owner_of
@@ -28,8 +29,7 @@ from rdata.core.wire.loop import Loop
 from rdata.errors import RdataError
 
 
-@dataclass(slots=True, eq=False)
-class _Pull:
+class _Pull(Struct, eq=False):
     """An object on its way, and who waits for it."""
 
     object_id: bytes

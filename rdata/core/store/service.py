@@ -10,8 +10,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from rdata.core.ids import owner_of
 from rdata.core.messages import Create, Created, DropSegments, Failed, Message, Open, Opened
@@ -25,8 +26,7 @@ _EXPIRE_EVERY_S = 1.0
 Send = Callable[[bytes, Message, "list[int]"], None]
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """Somebody who wants room for an object."""
 
     process: bytes

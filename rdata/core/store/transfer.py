@@ -18,7 +18,8 @@ import socket
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rdata.core.messages import Pull
 from rdata.core.store.pages import PAGE_BYTES
@@ -37,8 +38,7 @@ _SENDFILE_BYTES = 64 << 20  # at once; the kernel takes at most 2 GiB
 _COLD_BYTES = 1 << 20  # received at once on the way to pages that hold no memory yet
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where an object lies: `size` bytes at `offset` of the file that `fd` is open for."""
 
     fd: int
@@ -46,8 +46,7 @@ class Place:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """What is to be fetched from where, by whom, and how long each step may take."""
 
     object_id: bytes
@@ -58,8 +57,7 @@ class Source:
     stall_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """Where the object is to lie here."""
 
     segment: WritableSegment

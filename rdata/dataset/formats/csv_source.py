@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rdata.dataset.block import no_rows, part
 from rdata.dataset.formats.csv import (
@@ -22,8 +23,7 @@ SPLIT_BYTES = 40 << 20  # smaller: overhead of tasks and files; larger: workers 
 LEAST_PIECE_BYTES = 64 << 10  # where only a few rows are wanted
 
 
-@dataclass(frozen=True)
-class CsvSplit:
+class CsvSplit(Struct, frozen=True):
     """A byte range of a file, and what is wanted of it."""
 
     range: CsvRange
@@ -67,8 +67,7 @@ def _first(pieces: Iterator[pa.Table], limit: int | None) -> Iterator[pa.Table]:
             return
 
 
-@dataclass(frozen=True, eq=False)
-class CsvSource:
+class CsvSource(Struct, frozen=True, eq=False):
     """CSV files, found and sampled."""
 
     plan: CsvPlan
@@ -90,12 +89,12 @@ class CsvSource:
 
     def with_columns(self, columns: Sequence[str]) -> CsvSource:
         """See `Source`."""
-        return dataclasses.replace(self, columns=tuple(columns))
+        return replace(self, columns=tuple(columns))
 
     def with_limit(self, num_rows: int) -> CsvSource:
         """See `Source`."""
         least = num_rows if self.limit is None else min(num_rows, self.limit)
-        return dataclasses.replace(self, limit=least)
+        return replace(self, limit=least)
 
     def splits(self) -> Sequence[CsvSplit]:
         """See `Source`."""

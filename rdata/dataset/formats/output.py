@@ -10,16 +10,17 @@ leaves nothing that a reader of the folder sees (readers leave out names that be
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rdata.dataset.formats.paths import StorageOptions, is_remote
 from rdata.errors import OptionError
@@ -38,8 +39,7 @@ class SaveMode(Enum):
     IGNORE = "ignore"  # does nothing
 
 
-@dataclass(frozen=True)
-class WrittenFile:
+class WrittenFile(Struct, frozen=True):
     """A complete file under its temporary name."""
 
     temporary_path: str
@@ -49,11 +49,10 @@ class WrittenFile:
 
     def with_rows(self, num_rows: int) -> WrittenFile:
         """The same with more rows."""
-        return dataclasses.replace(self, num_rows=self.num_rows + num_rows)
+        return replace(self, num_rows=self.num_rows + num_rows)
 
 
-@dataclass(frozen=True)
-class OutputJob:
+class OutputJob(Struct, frozen=True):
     """One write to a folder: a local path or a URL."""
 
     folder: str
@@ -83,7 +82,7 @@ class OutputJob:
         """Name a file that takes the place of another, with another schema."""
         attempt = uuid.uuid4().hex[:12]
         path = f"{file.temporary_path.removesuffix(self.suffix)}.{attempt}{self.suffix}"
-        return dataclasses.replace(file, temporary_path=path, schema=schema)
+        return replace(file, temporary_path=path, schema=schema)
 
     def begin(self, mode: SaveMode) -> bool:
         """Make the folders; False if the mode says to leave what is there.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from rdata.dataset.block import (
     conform,
@@ -41,8 +42,7 @@ PIECE_BYTES = 16 << 20  # of decoded columns at once: bounds a task's memory
 # -- reading ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ParquetSplit:
+class ParquetSplit(Struct, frozen=True):
     """Neighbouring row groups of a file."""
 
     path: str
@@ -87,8 +87,7 @@ def _open(path: str, storage_options: StorageOptions) -> pq.ParquetFile:
         raise DataError(f"{path}: is not a Parquet file: {error}") from error
 
 
-@dataclass(frozen=True)
-class _Group:
+class _Group(Struct, frozen=True):
     """One row group, as the footer of its file tells."""
 
     path: str
@@ -97,8 +96,7 @@ class _Group:
     bytes_by_column: Mapping[str, int]
 
 
-@dataclass(frozen=True, eq=False)
-class ParquetSource:
+class ParquetSource(Struct, frozen=True, eq=False):
     """Parquet files whose footers have been read."""
 
     num_files: int
@@ -122,12 +120,12 @@ class ParquetSource:
 
     def with_columns(self, columns: Sequence[str]) -> ParquetSource:
         """See `Source`."""
-        return dataclasses.replace(self, columns=tuple(columns))
+        return replace(self, columns=tuple(columns))
 
     def with_limit(self, num_rows: int) -> ParquetSource:
         """See `Source`."""
         least = num_rows if self.limit is None else min(num_rows, self.limit)
-        return dataclasses.replace(self, limit=least)
+        return replace(self, limit=least)
 
     def splits(self) -> Sequence[ParquetSplit]:
         """See `Source`: row groups of one file that are small together make one split."""
@@ -206,7 +204,7 @@ def parquet_source(
     source = ParquetSource(len(files), tuple(groups), schema, storage_options)
     if num_splits is not None:
         split_bytes = source.estimated_bytes() // max(1, num_splits)
-        source = dataclasses.replace(source, split_bytes=split_bytes)
+        source = replace(source, split_bytes=split_bytes)
     if columns is None:
         return source
     require_columns(columns, schema.names, source.name)
@@ -232,8 +230,7 @@ def _footer(file: InputFile, storage_options: StorageOptions) -> tuple[pa.Schema
 # -- writing ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ParquetSink:
+class ParquetSink(Struct, frozen=True):
     """Writes a task's blocks to a file of the job; to several, where their schemas differ."""
 
     job: OutputJob

@@ -16,8 +16,9 @@ import lzma
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
+
+from msgspec import Struct
 
 from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.lazy import fsspec, pa
@@ -32,8 +33,7 @@ _LOCAL_SCHEMES = ("file://", "local://")
 _MAGIC = frozenset("*?[")
 
 
-@dataclass(frozen=True)
-class InputFile:
+class InputFile(Struct, frozen=True):
     """One file to read: an absolute local path or a URL, and its size as stored.
 
     `size_bytes` is 0 where the server does not tell it.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rdata.dataset.block import MIN_BLOCKS, TARGET_BLOCK_BYTES, rows_only
 from rdata.lazy import np, pa
@@ -14,8 +15,7 @@ ROWS_AT_ONCE = 1 << 20
 _SCHEMA_COLUMN = "id"
 
 
-@dataclass(frozen=True)
-class RangeSplit:
+class RangeSplit(Struct, frozen=True):
     """The integers from `start` to before `stop`."""
 
     start: int
@@ -38,8 +38,7 @@ class RangeSplit:
                 yield rows_only(stop - start)
 
 
-@dataclass(frozen=True)
-class RangeSource:
+class RangeSource(Struct, frozen=True):
     """The integers from 0 to before `stop`, in a column `id`."""
 
     stop: int
@@ -57,11 +56,11 @@ class RangeSource:
 
     def with_columns(self, columns: Sequence[str]) -> RangeSource:
         """See `Source`."""
-        return dataclasses.replace(self, columns=tuple(columns))
+        return replace(self, columns=tuple(columns))
 
     def with_limit(self, num_rows: int) -> RangeSource:
         """See `Source`: the splits stay as they are, but for what is beyond the limit."""
-        return dataclasses.replace(self, stop=min(self.stop, num_rows))
+        return replace(self, stop=min(self.stop, num_rows))
 
     def splits(self) -> Sequence[RangeSplit]:
         """See `Source`."""

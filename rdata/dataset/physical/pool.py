@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from rdata.dataset.backpressure import Load, may_start, may_take
 from rdata.dataset.bundle import Bundle
@@ -22,8 +23,7 @@ from rdata.errors import ActorDiedError, TaskError
 MAX_ATTEMPTS = 4  # of an input on an actor: as a task, which has three retries
 
 
-@dataclass(eq=False)
-class Run:
+class Run(Struct, eq=False):
     """One input on its way through a task or an actor."""
 
     index: int
@@ -39,16 +39,14 @@ class Run:
     is_done: bool = False
 
 
-@dataclass(eq=False)
-class Slot:
+class Slot(Struct, eq=False):
     """A runner, and what it runs."""
 
     runner: Runner
     runs: list[Run] = field(default_factory=list)
 
 
-@dataclass
-class Slots:
+class Slots(Struct):
     """The runners of an operator, and how many runs each may have at once.
 
     An operator of tasks has one runner with many places. One of actors has a runner for each,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rdata.dataset.bundle import Piece
 from rdata.dataset.formats.source import Source
@@ -12,8 +12,7 @@ from rdata.dataset.physical.steps import Step
 from rdata.dataset.sink import Sink
 
 
-@dataclass(frozen=True, eq=False)
-class PiecesSpec:
+class PiecesSpec(Struct, frozen=True, eq=False):
     """Blocks that exist: tables of this process, or results of an earlier run."""
 
     label: str
@@ -25,8 +24,7 @@ class PiecesSpec:
         return self.label
 
 
-@dataclass(frozen=True)
-class TaskSpec:
+class TaskSpec(Struct, frozen=True):
     """Tasks, or calls of actors, that read splits or take bundles, and put them through steps."""
 
     labels: tuple[str, ...]
@@ -51,7 +49,7 @@ class TaskSpec:
     def then(self, next: TaskSpec) -> TaskSpec:
         """Both in one task."""
         asks = self if self.runs_user_code else next
-        return dataclasses.replace(
+        return replace(
             self,
             labels=self.labels + next.labels,
             steps=self.steps + next.steps,
@@ -64,11 +62,10 @@ class TaskSpec:
 
     def with_step(self, step: Step) -> TaskSpec:
         """The same with one more step at its end, which plans do not show."""
-        return dataclasses.replace(self, steps=(*self.steps, step))
+        return replace(self, steps=(*self.steps, step))
 
 
-@dataclass(frozen=True)
-class LimitSpec:
+class LimitSpec(Struct, frozen=True):
     """The first rows of all that tasks give; the driver cuts."""
 
     num_rows: int
@@ -79,8 +76,7 @@ class LimitSpec:
         return f"limit({self.num_rows})"
 
 
-@dataclass(frozen=True)
-class RecutSpec:
+class RecutSpec(Struct, frozen=True):
     """All bundles, cut into others of equal length; the driver cuts, and no row is moved."""
 
     num_bundles: int

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from rdata.dataset.batch import BatchFormat, restore_types, to_batch, to_block
 from rdata.dataset.block import column_of, concat, part, plain, pylist, rebatch, table_of_rows
@@ -53,8 +54,7 @@ def _named(origin: str) -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True)
-class MapBatchesStep:
+class MapBatchesStep(Struct, frozen=True):
     """Calls a function on batches. Blocks without rows are left out: there is nothing to map."""
 
     fn: UserFunction
@@ -96,8 +96,7 @@ def _each(result: Any, origin: str) -> Iterator[Any]:
         yield batch
 
 
-@dataclass(frozen=True)
-class AddColumnStep:
+class AddColumnStep(Struct, frozen=True):
     """Calls a function on blocks, which gives one column."""
 
     column: str
@@ -137,8 +136,7 @@ class AddColumnStep:
         return block.append_column(self.column, column)
 
 
-@dataclass(frozen=True)
-class MapRowsStep:
+class MapRowsStep(Struct, frozen=True):
     """Calls a function on each row, which gives a row."""
 
     fn: UserFunction
@@ -165,8 +163,7 @@ class MapRowsStep:
         return _by_rows(make, origin)
 
 
-@dataclass(frozen=True)
-class FlatMapStep:
+class FlatMapStep(Struct, frozen=True):
     """Calls a function on each row, which gives any number of rows."""
 
     fn: UserFunction
@@ -211,8 +208,7 @@ class FlatMapStep:
             yield result
 
 
-@dataclass(frozen=True)
-class FilterStep:
+class FilterStep(Struct, frozen=True):
     """Keeps the rows for which a function is true."""
 
     fn: UserFunction
@@ -253,8 +249,7 @@ def _by_rows(
     return run
 
 
-@dataclass(frozen=True)
-class SelectStep:
+class SelectStep(Struct, frozen=True):
     """Keeps columns, in the order asked for."""
 
     columns: tuple[str, ...]
@@ -275,8 +270,7 @@ class SelectStep:
         return run
 
 
-@dataclass(frozen=True)
-class DropStep:
+class DropStep(Struct, frozen=True):
     """Leaves columns out."""
 
     columns: tuple[str, ...]
@@ -298,8 +292,7 @@ class DropStep:
         return run
 
 
-@dataclass(frozen=True)
-class RenameStep:
+class RenameStep(Struct, frozen=True):
     """Gives columns other names."""
 
     names: Mapping[str, str] | tuple[str, ...]
@@ -319,8 +312,7 @@ class RenameStep:
         return run
 
 
-@dataclass(frozen=True)
-class LimitStep:
+class LimitStep(Struct, frozen=True):
     """Ends after the first `num_rows` rows of the task: no task need give more than all may."""
 
     num_rows: int
@@ -342,8 +334,7 @@ class LimitStep:
         return run
 
 
-@dataclass(frozen=True)
-class JoinStep:
+class JoinStep(Struct, frozen=True):
     """Makes one block of all that the task was given."""
 
     runs_user_code = False

@@ -7,8 +7,9 @@ split or blocks ─► step ─► step ─► blocks of even size, each followe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.dataset.block import BlockMeta, shape
 from rdata.dataset.formats.source import Split
@@ -17,8 +18,7 @@ from rdata.dataset.sink import Sink
 from rdata.lazy import pa
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(Struct, frozen=True):
     """What one task works on: a split to read, or rows of blocks that come as arguments."""
 
     split: Split | None = None
@@ -32,8 +32,7 @@ class Input:
             yield block if num_rows == block.num_rows else block.slice(start, num_rows)
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(Struct, frozen=True):
     """The steps of a task, and its sink if it has one."""
 
     name: str

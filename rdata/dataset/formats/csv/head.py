@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.dataset.errors import CsvColumnsError, CsvParseError
 from rdata.dataset.formats.csv.options import CsvOptions
@@ -16,8 +17,7 @@ _LINE_ENDS = (bytearray(b"\n"), bytearray(b"\r"))
 _LINES = Dialect(quote=None)  # rows to skip are lines, whatever they hold
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(Struct, frozen=True):
     """The columns of a file, none if it is empty, and the offset of its first row."""
 
     columns: tuple[str, ...]

@@ -10,9 +10,10 @@ import codecs
 import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from rdata.dataset.formats.csv.rows import Dialect
 from rdata.dataset.formats.csv.types import arrow_type
@@ -47,8 +48,7 @@ _ISO8601 = "ISO8601"
 _OBJECTS = ("read_options", "parse_options", "convert_options")
 
 
-@dataclass(frozen=True)
-class CsvOptions:
+class CsvOptions(Struct, frozen=True):
     """How CSV files are read; every field is an argument of `read_csv` (docs/csv.md).
 
     None means the default: for `delimiter` a comma, or a tab in files called `.tsv`; for `header`
@@ -167,7 +167,7 @@ class CsvOptions:
         return self.strings_can_be_null
 
 
-_FIELDS = tuple(field.name for field in fields(CsvOptions))
+_FIELDS = CsvOptions.__struct_fields__
 
 
 def csv_options(**arguments: Any) -> CsvOptions:

@@ -27,7 +27,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rdata.dataset.errors import CsvParseError, CsvSplitError
 from rdata.dataset.formats.csv.head import Head, read_head
@@ -55,8 +56,7 @@ _COUNTED_BYTES = 1 << 20
 MAX_ROW_BYTES = 512 << 20  # beyond, the likely cause is a stray quote that swallows the file
 
 
-@dataclass(frozen=True)
-class CsvRange:
+class CsvRange(Struct, frozen=True):
     """The rows of the file at `path` that start at an offset from `start` to before `end`.
 
     Offsets are those of the file as stored. A range of the whole file, which compressed files

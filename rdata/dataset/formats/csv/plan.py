@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.pieces import CsvRange
@@ -15,8 +16,7 @@ CSV_SUFFIXES = (".csv", ".tsv")
 TARGET_BYTES = 32 << 20  # less: more tasks and looking back; more: idle workers at the end
 
 
-@dataclass(frozen=True)
-class CsvPlan:
+class CsvPlan(Struct, frozen=True):
     """What a read of CSV files consists of.
 
     `ranges` are in the order of the rows; `schema` is that of every table; `size_bytes` is how

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from rdata.dataset.errors import CsvColumnsError
 from rdata.dataset.formats.csv.faults import explain
@@ -141,9 +142,9 @@ def _arrow_options(
     A search of the piece costs a fiftieth of that; it leaves out what could not be found.
     """
     if not has_quotes:
-        options = dataclasses.replace(options, quote_char=None)
+        options = replace(options, quote_char=None)
     if is_ascii:
-        options = dataclasses.replace(options, check_utf8=False)
+        options = replace(options, check_utf8=False)
     return (
         options.arrow_parse_options(path),
         options.arrow_convert_options(types, types, options.include_missing_columns),

@@ -16,8 +16,9 @@ A `Place` is a position with that state. Functions here look at bytes only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec import Struct
 
 Text = bytes | bytearray
 
@@ -25,8 +26,7 @@ BOM = b"\xef\xbb\xbf"
 _LOOKBACKS = (256, 4 << 10, 64 << 10)  # tried in turn: little is nearly always enough
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(Struct, frozen=True, dict=True):  # a dict for what is cached
     """The characters that shape a CSV file, each a single byte; None where there is none."""
 
     delimiter: bytes = b","
@@ -45,8 +45,7 @@ class Dialect:
         return frozenset((self.quote or b"")[:1] + (self.escape or b"")[:1])
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """A position between two bytes, at or after the one asked for, and whether it is in quotes."""
 
     offset: int

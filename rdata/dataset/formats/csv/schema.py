@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from rdata.dataset.errors import CsvColumnsError
 from rdata.dataset.formats.csv.head import Head, read_head
@@ -32,8 +33,7 @@ _COMPRESSION_RATIO = 4  # of CSV text, roughly: only for the estimate of rows
 _REMOTE_REQUESTS = 16  # at a time
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """Rows of one file, as UTF-8, each with its line end."""
 
     file: InputFile
@@ -41,8 +41,7 @@ class Sample:
     rows: bytes
 
 
-@dataclass(frozen=True)
-class InferredSchema:
+class InferredSchema(Struct, frozen=True):
     """The columns that reading gives, and how many bytes of text a row has, if any was seen."""
 
     schema: pa.Schema
