@@ -236,7 +236,7 @@ def format_user_frames(error: BaseException) -> str:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Cloudpickle's, with little to do for what plain pickle can send: two thirds of the time."""
+    """Cloudpickle's, with little to do for what plain pickle can send."""
 
     # The C code looks up each kind of instance here: its own table in C, cloudpickle's in Python.
     dispatch_table = copyreg.dispatch_table

@@ -146,7 +146,7 @@ class TaskRunner:
         self._runtime.peers.reply(process, message)
 
     def _forget_functions(self) -> None:
-        self._decoder.drop_forgotten({call.message.function for call in self._known_calls()})
+        self._decoder.drop_forgotten(call.message.function for call in self._known_calls())
 
     def _cancel(self, task: bytes) -> None:
         for call in self._known_calls():

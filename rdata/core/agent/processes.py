@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import msgspec
 from msgspec import Struct, field
 
 from rdata.core.messages import ActorPlaced, ActorStarted, Register
@@ -17,7 +16,7 @@ _KEPT_DEATHS = 10_000  # reasons of ended processes, for those who ask late
 class Channel(Protocol):
     """What leads to a process: a connection, or for one of another node the link with that."""
 
-    def send(self, message: msgspec.Struct, fds: Sequence[int] = ()) -> None:
+    def send(self, message: Struct, fds: Sequence[int] = ()) -> None:
         """Send the message; nothing if the process is gone."""
         ...
 
@@ -96,7 +95,7 @@ class ProcessTable:
         """The process of that id, if it lives."""
         return self._processes.get(process_id)
 
-    def send(self, process_id: bytes, message: msgspec.Struct, fds: Sequence[int] = ()) -> None:
+    def send(self, process_id: bytes, message: Struct, fds: Sequence[int] = ()) -> None:
         """Tell the process; nothing if it is gone."""
         process = self._processes.get(process_id)
         if process is not None:

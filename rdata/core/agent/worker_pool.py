@@ -16,8 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, msgpack
 
 import rdata
 from rdata.core import zygote
@@ -90,9 +89,7 @@ class WorkerPool:
         pipes = [self._follow(worker, is_stderr) for is_stderr in (False, True)]
         request = Fork(worker_id, setup.import_path, setup.directory, setup.environment)
         with contextlib.suppress(ConnectionError):  # its end is seen, and the worker lost with it
-            socket.send_fds(
-                zygote_socket, [msgspec.msgpack.encode(request)], [theirs.fileno(), *pipes]
-            )
+            socket.send_fds(zygote_socket, [msgpack.encode(request)], [theirs.fileno(), *pipes])
         theirs.close()
         for fd in pipes:
             os.close(fd)
@@ -131,7 +128,7 @@ class WorkerPool:
         self.is_preloaded = False
         self._watch_zygote(mine)
         with contextlib.suppress(ConnectionError):
-            socket.send_fds(self._bare, [msgspec.msgpack.encode(Preload())], [theirs.fileno()])
+            socket.send_fds(self._bare, [msgpack.encode(Preload())], [theirs.fileno()])
         theirs.close()
         return mine
 

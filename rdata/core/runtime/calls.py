@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from rdata.core import messages as m
@@ -36,7 +35,7 @@ class Slot(Struct, frozen=True):
     owner: str
 
 
-class PendingTask(msgspec.Struct, eq=False):
+class PendingTask(Struct, eq=False):
     """A task or an actor's call, from its submission until its last reply."""
 
     id: bytes

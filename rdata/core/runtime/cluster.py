@@ -311,19 +311,20 @@ class ClusterRuntime(NodeProcess):
         backpressure: int | None,
     ) -> PendingTask:
         task_id = self._ids.next()
-        size = -1  # the arguments of most calls travel as they are
-        if not kwargs:
-            size = serialize.size_of_atoms(args, self.settings.inline_object_bytes)
         returns: tuple[bytes, ...] = (task_id + _FIRST,)
         count = 1
         if num_returns != 1:
             count = m.Task.STREAMING if num_returns == "streaming" else num_returns
             returns = tuple(ids.object_id(task_id, index) for index in range(count))
-        message = m.Task(task_id, 0, function_id, name, b"" if size < 0 else args, count)
+        message = m.Task(task_id, 0, function_id, name, b"", count)
         if count == m.Task.STREAMING:
             message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
-        task = PendingTask(task_id, function_id, message, returns, _TASK_BYTES + max(0, size))
-        if size < 0:
+        task = PendingTask(task_id, function_id, message, returns, _TASK_BYTES)
+        limit = self.settings.inline_object_bytes
+        if not kwargs and (size := serialize.size_of_atoms(args, limit)) >= 0:
+            message.args = args  # as they are: so it is with most calls
+            task.size_bytes += size
+        else:
             self._add_arguments(task, args, kwargs)
         return task
 

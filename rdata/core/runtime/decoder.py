@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rdata.core import messages as m
@@ -36,8 +37,11 @@ class CallDecoder:
             (function, submitter) for function, blobs in self._blobs.items() if submitter in blobs
         )
 
-    def drop_forgotten(self, needed: set[bytes]) -> None:
-        """Drop functions, with the references that they captured, that no call here needs."""
+    def drop_forgotten(self, functions: Iterable[bytes]) -> None:
+        """Drop what is forgotten, with the references that it captured, but for `functions`."""
+        if not self._forgotten:  # as nearly always when a worker falls idle
+            return
+        needed = set(functions)
         for function, submitter in [each for each in self._forgotten if each[0] not in needed]:
             self._forgotten.discard((function, submitter))
             blobs = self._blobs.get(function, {})

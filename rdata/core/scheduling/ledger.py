@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import TypeVar
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from rdata.core.scheduling.resources import CPU, Units
 
@@ -55,15 +55,13 @@ class Lease(Struct, eq=False):
     asked: Asked = Asked.NOT
     is_blocked: bool = False
     is_ending: bool = False
-    without_cpu: Units = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.without_cpu = {name: n for name, n in self.granted.items() if name != CPU}
 
     @property
     def holds(self) -> Units:
         """What it holds at the moment."""
-        return self.without_cpu if self.is_blocked else self.granted
+        if not self.is_blocked:
+            return self.granted
+        return {name: count for name, count in self.granted.items() if name != CPU}
 
     @property
     def party(self) -> Party:

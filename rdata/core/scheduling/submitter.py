@@ -16,7 +16,6 @@ from collections.abc import Hashable
 from operator import itemgetter
 from typing import Protocol
 
-import msgspec
 from msgspec import Struct, field
 
 _MIN_RUN_S = 20e-6  # what a task costs its worker beside the function
@@ -37,27 +36,27 @@ class Queued(Protocol):
     is_suspect: bool  # may have ended a worker: it goes alone
 
 
-class Push(msgspec.Struct, frozen=True):
+class Push(Struct, frozen=True):
     """Send the tasks to the lease's worker."""
 
     lease: int
     tasks: list[Queued]
 
 
-class WantLeases(msgspec.Struct, frozen=True):
+class WantLeases(Struct, frozen=True):
     """Tell the agent how many more leases the pool could use."""
 
     pool: Hashable
     count: int
 
 
-class ReturnLease(msgspec.Struct, frozen=True):
+class ReturnLease(Struct, frozen=True):
     """Give the worker back to the agent."""
 
     lease: int
 
 
-class TakeBackTasks(msgspec.Struct, frozen=True):
+class TakeBackTasks(Struct, frozen=True):
     """Ask the lease's worker for the tasks that it has not started."""
 
     lease: int

@@ -167,7 +167,7 @@ def test_a_function_that_one_of_two_submitters_lets_go_of(num_cpus: int) -> None
         values = rdata.get([caller.call.remote(1) for caller in callers], timeout=60)
         assert values == [1] * len(callers)
         rdata.get(callers.pop().let_go.remote())
-        time.sleep(0.1)  # the workers hear of it
+        time.sleep(0.1)  # the workers hear of it, which nothing shows
 
 
 def test_tasks_of_other_shapes_below(num_cpus: int) -> None:
