@@ -11,7 +11,6 @@ from typing import Any, NoReturn, TypeVar
 from rdata.core.lifecycle import ensure_runtime, runtime_of
 from rdata.core.object_ref import ObjectRef
 from rdata.core.options import actor_options, method_options
-from rdata.core.returns import returned
 from rdata.core.runtime import current
 from rdata.core.signatures import Arity
 from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptions
@@ -219,7 +218,7 @@ class ActorMethod:
             arity.check(args, kwargs)
         ref = handle._ref
         runtime = runtime_of(ref)
-        return returned(runtime.call_actor(ref, self._name, args, kwargs, self._options))
+        return runtime.call_actor(ref, self._name, args, kwargs, self._options)
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: `num_returns`, `name`."""

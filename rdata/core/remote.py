@@ -10,7 +10,6 @@ from typing import Any, overload
 from rdata.core.actor import ActorClass
 from rdata.core.lifecycle import ensure_runtime
 from rdata.core.options import actor_options, task_options
-from rdata.core.returns import returned
 from rdata.core.runtime import current
 from rdata.core.signatures import Arity
 from rdata.core.specs import ActorOptions, Function, TaskOptions
@@ -56,7 +55,7 @@ class RemoteFunction:
         if kwargs or not arity.min_count <= len(args) <= arity.max_count:
             arity.check(args, kwargs)
         runtime = current() or ensure_runtime()
-        return returned(runtime.submit(self._function, args, kwargs, self._options))
+        return runtime.submit(self._function, args, kwargs, self._options)
 
     def options(self, **options: Any) -> RemoteFunction:
         """The same function with other options.

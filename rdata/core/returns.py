@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sized
 from typing import Any
 
-from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.object_ref import ObjectRef
 
 
 def split_returns(result: Any, num_returns: int, name: str) -> list[Any]:
@@ -46,8 +46,6 @@ def streamed_items(result: Any, name: str) -> Iterator[Any]:
     )
 
 
-def returned(made: list[ObjectRef] | ObjectRefGenerator) -> Any:
-    """What `.remote()` hands to its caller: nothing, one reference, a list or a generator."""
-    if isinstance(made, list):
-        return made[0] if len(made) == 1 else made or None
-    return made
+def returned(refs: list[ObjectRef]) -> ObjectRef | list[ObjectRef] | None:
+    """What `.remote()` hands to its caller: nothing, one reference, or the list."""
+    return refs[0] if len(refs) == 1 else refs or None

@@ -120,16 +120,19 @@ def size_of_atoms(values: tuple[Any, ...], limit: int) -> int:
     size = 0
     for value in values:
         kind = type(value)
-        if kind not in _ATOMS or (kind is int and not _MIN_INT <= value <= _MAX_INT):
-            return -1
         size += _ATOM_BYTES
-        if kind is bytes or (kind is str and value.isascii()):
+        if kind is int:
+            if not _MIN_INT <= value <= _MAX_INT:
+                return -1
+        elif kind is bytes or (kind is str and value.isascii()):
             size += len(value)
         elif kind is str:
             try:
                 size += len(value.encode())
             except UnicodeEncodeError:  # half of a surrogate pair
                 return -1
+        elif kind not in _ATOMS:
+            return -1
     return size if size <= limit else -1
 
 

@@ -187,7 +187,7 @@ class Process:
         self.loads: list[bytes] = []  # whose inner references the owners do not know of yet
         self.kept: list[Run] = []  # ended, and their replies wait for acknowledgements
         self.gone: set[bytes] = set()
-        self._ids = ids.TaskIds(process_id)
+        self._ids = ids.task_ids(process_id)
 
     def __repr__(self) -> str:
         return f"process {self.id[-1]}"
@@ -239,7 +239,7 @@ class Process:
     # ------------------------------------------------------------ the program: objects
 
     def put(self, inner: list[Ref], is_stored: bool) -> None:
-        object_id = ids.object_id(self._ids.next(), 0)
+        object_id = ids.object_id(next(self._ids), 0)
         self.table.create(object_id)
         self._made(object_id, inner)
         self.table.complete(object_id, _value(inner, is_stored))
@@ -285,7 +285,7 @@ class Process:
     # ------------------------------------------------------------ the program: tasks, as submitter
 
     def submit(self, worker: bytes, nested: list[Ref], slots: list[Ref]) -> None:
-        task = Submitted(self._ids.next(), worker, nested, slots, [])
+        task = Submitted(next(self._ids), worker, nested, slots, [])
         for object_id, owner in nested + slots:
             self.table.hold(object_id, owner)
             task.held.append(object_id)

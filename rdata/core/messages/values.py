@@ -33,7 +33,8 @@ class Value(msgspec.Struct, array_like=True, gc=False):
 
     def plain(self) -> Any:
         """The value itself, where that is here. A message knows no tuples, and has lists."""
-        return tuple(self.atoms) if type(self.atoms) is list else self.atoms
+        atoms = self.atoms
+        return tuple(atoms) if type(atoms) is list else atoms
 
     def message_bytes(self) -> int:
         """What it adds to the length of a message, but for some dozens."""

@@ -181,6 +181,8 @@ class ActorTable:
 
     def replied(self, worker: bytes, replies: list[m.Reply]) -> list[m.Reply]:
         """Finish the calls among these; the rest is not about actors."""
+        if not self._calls:
+            return replies
         others = []
         for reply in replies:
             known = self._calls.get(reply.task)
@@ -199,7 +201,8 @@ class ActorTable:
             else:
                 self._finish(call, reply.values)
                 for index, value in enumerate(reply.values):
-                    self._tasks.acknowledge(worker, call.id, index, value)
+                    if value.refs:
+                        self._tasks.acknowledge(worker, call.id, index, value)
         return others
 
     def _created(self, actor: _Actor, reply: m.Reply) -> None:
@@ -215,7 +218,8 @@ class ActorTable:
         if known is None:
             return False
         self._tasks.add_item(self._streams[message.task], message.index, message.value)
-        self._tasks.acknowledge(worker, message.task, message.index, message.value)
+        if message.value.refs:
+            self._tasks.acknowledge(worker, message.task, message.index, message.value)
         return True
 
     def process_gone(self, process: bytes, reason: str) -> None:

@@ -44,11 +44,11 @@ class PendingTask(Struct, eq=False):
     returns: tuple[bytes, ...]  # the objects that the task makes, other than a generator's items
     size_bytes: int  # of its message
     registration: Registration | None = None
+    pool: int = 0  # of the workers that may run it
+    retries_left: int = 0
     held: tuple[bytes, ...] = ()  # objects that live at least as long as this task
     slots: Sequence[Slot] = ()  # whole arguments that are references
     num_unresolved: int = 0
-    pool: Any = None
-    retries_left: int = 0
     retry_on: bool | tuple[type[BaseException], ...] = False
     is_cancelled: bool = False
     is_rebuilding: bool = False  # it has finished before; what it made was lost

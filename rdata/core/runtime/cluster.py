@@ -9,18 +9,18 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from rdata.core import ids, serialize
 from rdata.core import messages as m
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.returns import returned
 from rdata.core.runtime.agent_link import Waiter
-from rdata.core.runtime.calls import PendingTask
+from rdata.core.runtime.calls import PendingTask, Registration
 from rdata.core.runtime.process import NodeProcess
-from rdata.core.runtime.seam import RuntimeContext, Waitable
-from rdata.core.runtime.tasks import PoolKey
+from rdata.core.runtime.seam import Returned, RuntimeContext, Waitable
 from rdata.core.specs import (
     ActorInterface,
     ActorOptions,
@@ -32,6 +32,7 @@ from rdata.errors import GetTimeoutError, ObjectLostError
 
 _TASK_BYTES = 100  # of a task's message, beside its arguments
 _FIRST = ids.object_id(b"", 0)
+_NO_RETURNS = MethodOptions(num_returns=0)
 _BURST_S = 0.001  # calls that follow each other faster go together; longer: later starts
 _SERVE_EVERY_S = 0.002  # in a burst of calls; longer: what has come waits longer
 
@@ -47,26 +48,30 @@ class ClusterRuntime(NodeProcess):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
-    ) -> list[ObjectRef] | ObjectRefGenerator:
+    ) -> Returned:
         """See Runtime."""
         self._begin()
         registration = self._encoder.register(function)
         depth = self.host.depth + 1 if self.host is not None else 0
+        last_options, last_depth, pool = self._last_pool  # many tasks are of one kind
+        if last_options is not options or last_depth != depth:
+            pool = self._pool_of(options, depth)
+        name = options.name or function.name
         task = self._pending(
             registration.blob.id,
-            options.name or function.name,
+            name,
             args,
             kwargs,
-            options.num_returns,
-            options.generator_backpressure_num_objects,
+            options,
+            registration,
+            pool,
+            options.max_retries,
         )
-        task.registration = registration
-        task.message.depth = depth
-        task.retries_left = options.max_retries
+        if depth:
+            task.message.depth = depth
         if options.retry_exceptions:
             task.message.retry_exceptions = True
             task.retry_on = options.retry_exceptions
-        task.pool = self._pool_of(options, depth)
         with self.lock:
             if registration.captured:
                 self._hold(task, registration.captured)
@@ -92,8 +97,7 @@ class ClusterRuntime(NodeProcess):
             with contextlib.suppress(ValueError):  # there is none yet
                 return self.find_actor(options.name, options.namespace)[0]
         name = f"{interface.class_name}.__init__"
-        task = self._pending(registration.blob.id, name, args, kwargs, 0, None)
-        task.registration = registration
+        task = self._pending(registration.blob.id, name, args, kwargs, _NO_RETURNS, registration)
         task.message.actor = task.id
         task.message.actor_name = options.name or ""
         is_detached = task.message.is_detached = options.lifetime == "detached"
@@ -137,17 +141,10 @@ class ClusterRuntime(NodeProcess):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: MethodOptions,
-    ) -> list[ObjectRef] | ObjectRefGenerator:
+    ) -> Returned:
         """See Runtime."""
         self._begin()
-        call = self._pending(
-            b"",
-            options.name or method,
-            args,
-            kwargs,
-            options.num_returns,
-            options.generator_backpressure_num_objects,
-        )
+        call = self._pending(b"", options.name or method, args, kwargs, options)
         call.message.method = method
         call.held += (actor.id,)
         with self.lock:
@@ -200,7 +197,10 @@ class ClusterRuntime(NodeProcess):
         self.store.ask_for(stored)
         try:
             return [
-                self._load(ref, value, give_up_at) for ref, value in zip(refs, values, strict=True)
+                self._load(ref, value, give_up_at)
+                if value.data or value.kind != m.Value.INLINE
+                else value.plain()
+                for ref, value in zip(refs, values, strict=True)
             ]
         finally:
             self.store.forget_asked(stored)  # where one of them raised
@@ -307,25 +307,37 @@ class ClusterRuntime(NodeProcess):
         name: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        num_returns: Any,
-        backpressure: int | None,
+        options: TaskOptions | MethodOptions,
+        registration: Registration | None = None,
+        pool: int = 0,
+        retries_left: int = 0,
     ) -> PendingTask:
-        task_id = self._ids.next()
-        returns: tuple[bytes, ...] = (task_id + _FIRST,)
-        count = 1
-        if num_returns != 1:
-            count = m.Task.STREAMING if num_returns == "streaming" else num_returns
-            returns = tuple(ids.object_id(task_id, index) for index in range(count))
-        message = m.Task(task_id, 0, function_id, name, b"", count)
-        if count == m.Task.STREAMING:
-            message.backpressure = backpressure or self.settings.generator_backpressure_num_objects
-        task = PendingTask(task_id, function_id, message, returns, _TASK_BYTES)
-        limit = self.settings.inline_object_bytes
-        if not kwargs and (size := serialize.size_of_atoms(args, limit)) >= 0:
-            message.args = args  # as they are: so it is with most calls
-            task.size_bytes += size
+        size = -1 if kwargs else serialize.size_of_atoms(args, self.settings.inline_object_bytes)
+        task_id = next(self._ids)
+        count = options.num_returns
+        if count == 1:
+            returns: tuple[bytes, ...] = (task_id + _FIRST,)
         else:
+            count = m.Task.STREAMING if count == "streaming" else count
+            returns = tuple(ids.object_id(task_id, index) for index in range(count))
+        message = m.Task(task_id, 0, function_id, name, b"" if size < 0 else args, count)
+        task = PendingTask(
+            task_id,
+            function_id,
+            message,
+            returns,
+            _TASK_BYTES + size,
+            registration,
+            pool,
+            retries_left,
+        )
+        if size < 0:  # they are no atoms, which most calls have, and which go as they are
             self._add_arguments(task, args, kwargs)
+        if count == m.Task.STREAMING:
+            message.backpressure = (
+                options.generator_backpressure_num_objects
+                or self.settings.generator_backpressure_num_objects
+            )
         return task
 
     def _add_arguments(
@@ -349,56 +361,51 @@ class ClusterRuntime(NodeProcess):
                     and entry.value.kind == m.Value.STORED
                 )
 
-    def _pool_of(self, options: TaskOptions, depth: int) -> PoolKey:
-        known = self._last_pool  # most programs submit with one record of options for long
-        if known is None or known[0] is not options or known[1][1] != depth:
-            resources = {"CPU": options.num_cpus, **options.resources}
-            known = self._last_pool = options, (tuple(sorted(resources.items())), depth)
-        return known[1]
+    def _pool_of(self, options: TaskOptions, depth: int) -> int:
+        pool = self.tasks.pool_of({"CPU": options.num_cpus, **options.resources}, depth)
+        self._last_pool = options, depth, pool
+        return pool
 
     def _hold(self, task: PendingTask, refs: Sequence[ObjectRef]) -> None:
         for ref in refs:
             self.objects.hold(ref.id, ref.owner)
         task.held += tuple(ref.id for ref in refs)
 
-    def _results(self, task: PendingTask) -> list[ObjectRef] | ObjectRefGenerator:
-        if task.message.num_returns == m.Task.STREAMING:
+    def _results(self, task: PendingTask) -> Returned:
+        count = task.message.num_returns
+        if count == 1:
+            return ObjectRef(task.returns[0], self.address, self)
+        if count == m.Task.STREAMING:
             return ObjectRefGenerator(task.id, self)
-        if len(task.returns) == 1:  # as nearly always: a comprehension is a call
-            return [ObjectRef(task.returns[0], self.address, self)]
-        return [ObjectRef(object_id, self.address, self) for object_id in task.returns]
+        return returned([ObjectRef(object_id, self.address, self) for object_id in task.returns])
 
     def _await_values(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[m.Value]:
-        waiter = Waiter(len(refs) + 1)
-        happened, when_ready = waiter.happened, self.objects.when_ready
-        with self.lock:
-            self._drain()
-            for ref in refs:
-                if when_ready(ref.id, happened):
-                    waiter.count -= 1
-            waiter.happened()
-            is_ready = waiter.count == 0
-        self.interrupts.check()
-        if not is_ready and not self._sleep(waiter, timeout):
-            num_missing = waiter.count
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        values: list[m.Value | None] = [None] * len(refs)
+        missing: Sequence[int] = range(len(refs))
+        while True:  # more than twice only if one was lost meanwhile, and is being made again
             with self.lock:
-                for ref in refs:
-                    self.objects.forget_callback(ref.id, waiter.happened)
-            raise GetTimeoutError(
-                f"{num_missing} of {len(refs)} values were not ready within {timeout:g} s"
-            )
-        values = []
-        with self.lock:
-            for ref in refs:
-                entry = self.objects.entry(ref.id)
-                if entry is None or entry.value is None:
-                    raise ObjectLostError(f"object {ref.id.hex()} is not known here any more")
-                values.append(entry.value)
-        return values
+                self._drain()
+                missing = self.objects.fill(values, refs, missing)
+                waiter = Waiter(len(missing))
+                for position in missing:
+                    self.objects.when_ready(refs[position].id, waiter.happened)
+            self.interrupts.check()
+            if not missing:
+                return cast("list[m.Value]", values)
+            left_s = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+            if not self._sleep(waiter, left_s):
+                num_missing = waiter.count
+                with self.lock:
+                    for position in missing:
+                        self.objects.forget_callback(refs[position].id, waiter.happened)
+                raise GetTimeoutError(
+                    f"{num_missing} of {len(refs)} values were not ready within {timeout:g} s"
+                )
 
     def _load(self, ref: ObjectRef, value: m.Value, give_up_at: float | None) -> Any:
         if value.kind == m.Value.INLINE and not value.refs:
-            return serialize.loads(value.data, None) if value.data else value.plain()
+            return serialize.loads(value.data, None)
         adopted: list[bytes] = []
         object_id = ref.id
         while True:
@@ -470,4 +477,5 @@ class ClusterRuntime(NodeProcess):
             self.interrupts.check()
             now = time.monotonic()
         self._begun_at = now
-        self._check_alive()
+        if self._failure is not None:
+            raise self._failure

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
-from rdata.core.ids import TaskIds, new_process_id, object_id, task_of
+from rdata.core.ids import new_process_id, object_id, task_ids, task_of
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
-from rdata.core.returns import split_returns, streamed_items
+from rdata.core.returns import returned, split_returns, streamed_items
 from rdata.core.runtime.inline_calls import Actor, Call, DependencyError, Failure, Resources, Stream
-from rdata.core.runtime.seam import RuntimeContext, Waitable
+from rdata.core.runtime.seam import Returned, RuntimeContext, Waitable
 from rdata.core.runtime.snapshot import Snapshot
 from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptions, TaskOptions
 from rdata.errors import (
@@ -44,7 +44,7 @@ class InlineRuntime:
     ) -> None:
         self.released: deque[bytes] = deque()
         self.dropped_streams: deque[bytes] = deque()
-        self._ids = TaskIds(new_process_id())
+        self._ids = task_ids(new_process_id())
         self._job_id = new_process_id().hex()
         self._node_id = new_process_id().hex()
         self._namespace = namespace or "default"
@@ -68,12 +68,12 @@ class InlineRuntime:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
-    ) -> list[ObjectRef] | ObjectRefGenerator:
+    ) -> Returned:
         self._begin()
         self._check_travels(function)
         name = options.name or function.name
         arguments = Snapshot((args, kwargs), f"an argument of task {name}")
-        task_id = self._ids.next()
+        task_id = next(self._ids)
         needs = {"CPU": options.num_cpus, **options.resources}
         call = Call(
             task_id=task_id,
@@ -110,7 +110,7 @@ class InlineRuntime:
             raise DependencyError(stored)
         return stored.load()
 
-    def _perform(self, call: Call) -> list[ObjectRef] | ObjectRefGenerator:
+    def _perform(self, call: Call) -> Returned:
         if call.num_returns == "streaming":
             stream = Stream(call)
             self._streams[call.task_id] = stream
@@ -131,17 +131,21 @@ class InlineRuntime:
             attempt += 1
         if call.actor is not None and call.actor.failure is not None:  # killed itself meanwhile
             return self._failed(call, call.actor.failure)
-        return [
-            self._store(object_id(call.task_id, index), self._snapshot(value, call))
-            for index, value in enumerate(values)
-        ]
-
-    def _failed(self, call: Call, failure: Failure) -> list[ObjectRef] | ObjectRefGenerator:
-        if call.num_returns != "streaming":
-            return [
-                self._store(object_id(call.task_id, index), failure)
-                for index in range(call.num_returns)
+        return returned(
+            [
+                self._store(object_id(call.task_id, index), self._snapshot(value, call))
+                for index, value in enumerate(values)
             ]
+        )
+
+    def _failed(self, call: Call, failure: Failure) -> Returned:
+        if call.num_returns != "streaming":
+            return returned(
+                [
+                    self._store(object_id(call.task_id, index), failure)
+                    for index in range(call.num_returns)
+                ]
+            )
         stream = Stream(call, is_finished=True)
         stream.made.append(self._store(object_id(call.task_id, 0), failure))
         self._streams[call.task_id] = stream
@@ -250,7 +254,7 @@ class InlineRuntime:
         self._begin()
         self._check_travels(cls)
         arguments = Snapshot((args, kwargs), f"an argument of actor {interface.class_name}")
-        task_id = self._ids.next()
+        task_id = next(self._ids)
         actor = Actor(
             object_id(task_id, 0), interface, options, options.namespace or self._namespace
         )
@@ -304,13 +308,13 @@ class InlineRuntime:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: MethodOptions,
-    ) -> list[ObjectRef] | ObjectRefGenerator:
+    ) -> Returned:
         self._begin()
         self._check_owned(actor)
         target = self._actors[actor.id]
         origin = f"actor {target.interface.class_name}.{method}"
         arguments = Snapshot((args, kwargs), f"an argument of {origin}")
-        task_id = self._ids.next()
+        task_id = next(self._ids)
         call = Call(
             task_id=task_id,
             origin=origin,
@@ -366,7 +370,7 @@ class InlineRuntime:
     def put(self, value: Any) -> ObjectRef:
         self._begin()
         stored = Snapshot(value, f"a value of type {type(value).__name__}")
-        return self._store(object_id(self._ids.next(), 0), stored)
+        return self._store(object_id(next(self._ids), 0), stored)
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         self._begin()

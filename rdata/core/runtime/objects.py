@@ -14,6 +14,7 @@ import msgspec
 from rdata.core import messages as m
 from rdata.core import ownership
 from rdata.core.ids import owner_of
+from rdata.core.object_ref import ObjectRef
 from rdata.core.ownership import Ownership
 from rdata.core.runtime.agent_link import AgentLink
 from rdata.core.runtime.peers import Peers
@@ -106,6 +107,26 @@ class ObjectTable:
         """What is known of it."""
         return self._entries.get(object_id)
 
+    def fill(
+        self, values: list[m.Value | None], refs: Sequence[ObjectRef], missing: Sequence[int]
+    ) -> list[int]:
+        """Put the values of `refs` that are known into their places, those `missing`.
+
+        The places that are missing still.
+        """
+        get = self._entries.get
+        left = []
+        for position in missing:
+            object_id = refs[position].id
+            entry = get(object_id)
+            if entry is None:
+                values[position] = _lost(object_id, "this process has let go of it")
+            elif entry.value is None:
+                left.append(position)
+            else:
+                values[position] = entry.value
+        return left
+
     def when_ready(self, object_id: bytes, callback: Callback) -> bool:
         """True if the value is known; else `callback` follows when it is, under the lock."""
         entry = self._entries.get(object_id)
@@ -140,13 +161,14 @@ class ObjectTable:
             if value.kind == m.Value.STORED and owner_of(object_id) == self._process_id:
                 self._to_free[value.node].append(object_id)
             return
-        if not entry.owner:
+        if value.refs and not entry.owner:
             for inner, owner in value.refs:
                 self.hold(inner, owner)
         entry.value = value
-        callbacks, entry.callbacks = entry.callbacks, None
-        for callback in callbacks or ():
-            callback()
+        if entry.callbacks:
+            callbacks, entry.callbacks = entry.callbacks, None
+            for callback in callbacks:
+                callback()
         if entry.fetchers:
             for process in entry.fetchers:
                 self._peers.reply(process, m.Fetched(object_id, True, value))

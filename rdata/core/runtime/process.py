@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from rdata.config import Settings
 from rdata.core import ids, serialize
 from rdata.core import messages as m
-from rdata.core.ids import TaskIds
+from rdata.core.ids import task_ids
 from rdata.core.object_ref import ObjectRef
 from rdata.core.runtime.actors import ActorTable
 from rdata.core.runtime.agent_link import AgentLink, Waiter
@@ -38,7 +38,7 @@ from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Home, Peers
 from rdata.core.runtime.seam import Runtime
 from rdata.core.runtime.store_client import StoreClient
-from rdata.core.runtime.tasks import PoolKey, TaskTable
+from rdata.core.runtime.tasks import TaskTable
 from rdata.core.serialize import Serialized
 from rdata.core.specs import (
     TaskOptions,
@@ -108,11 +108,11 @@ class NodeProcess:
             self._forgotten.append,
         )
         self._encoder.node_id = home.node_id
-        self._ids = TaskIds(process_id)
+        self._ids = task_ids(process_id)
         self._begun_at = self._served_at = 0.0  # the last call of the seam, and when served
         self._is_burst = False  # that call followed another at once
         self._will_flush = False
-        self._last_pool: tuple[TaskOptions, PoolKey] | None = None
+        self._last_pool: tuple[TaskOptions | None, int, int] = (None, 0, 0)  # options, depth, pool
         self._on_log = on_log
         self._agent_connection: Connection | None = None
         self._failure: NodeDiedError | None = None
@@ -226,7 +226,7 @@ class NodeProcess:
 
     def put_serialized(self, value: Serialized) -> ObjectRef:
         """A new object of this process's own, inline or in the store."""
-        object_id = ids.object_id(self._ids.next(), 0)
+        object_id = ids.object_id(next(self._ids), 0)
         refs = value.ref_owners()
         if value.size <= self.settings.inline_object_bytes:
             stored = m.Value(m.Value.INLINE, value.to_bytes(), refs=refs)
@@ -279,7 +279,7 @@ class NodeProcess:
 
     def _drain_late(self) -> None:
         for noted in self._finalised:
-            noted.is_scheduled = False
+            noted.expect()
         with self.lock:
             self._let_go()
         self.store.flush()
@@ -442,18 +442,19 @@ class NodeProcess:
 
 
 class _Released(deque[Any]):
-    """What finalisers have noted; the first one calls `on_first`, until it is reset."""
+    """What finalisers have noted; the first one after `expect` calls `on_first`."""
 
     def __init__(self, on_first: Callable[[], None]) -> None:
         super().__init__()
-        self.is_scheduled = False
         self._on_first = on_first
 
     def append(self, noted: Any) -> None:
         super().append(noted)
-        if not self.is_scheduled:
-            self.is_scheduled = True
-            self._on_first()
+        self.__dict__["append"] = super().append  # for those that follow: it is C code
+        self._on_first()
+
+    def expect(self) -> None:
+        self.__dict__.pop("append", None)
 
 
 _NO_TIMER = Timer(0.0, lambda: None)

@@ -16,6 +16,7 @@ from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptions, TaskOptions
 
 Waitable = ObjectRef | ObjectRefGenerator
+Returned = ObjectRef | list[ObjectRef] | ObjectRefGenerator | None  # by `.remote()`
 
 
 class RuntimeContext(Struct, frozen=True):
@@ -74,8 +75,8 @@ class Runtime(Protocol):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
-    ) -> list[ObjectRef] | ObjectRefGenerator:
-        """Run the function somewhere: `num_returns` references, or a generator of them.
+    ) -> Returned:
+        """Run the function somewhere. One reference, a list of `num_returns`, or a generator.
 
         References among `args` and the values of `kwargs` are replaced by their values before
         the function is called; those nested deeper stay references. Raises SerializationError
@@ -105,7 +106,7 @@ class Runtime(Protocol):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: MethodOptions,
-    ) -> list[ObjectRef] | ObjectRefGenerator:
+    ) -> Returned:
         """Call a method. Calls from one process run in the order in which they were made."""
         ...
 

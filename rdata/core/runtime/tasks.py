@@ -29,8 +29,6 @@ from rdata.errors import (
     WorkerCrashedError,
 )
 
-PoolKey = tuple[tuple[tuple[str, float], ...], int]  # resources, depth
-
 
 class TaskTable:
     """The tasks of one process that are not finished, and the leases to run them on."""
@@ -57,13 +55,22 @@ class TaskTable:
         self._rebuilder = Rebuilder(objects, limit_bytes, self.is_running, self._start_again)
         self._tasks: dict[bytes, PendingTask] = {}
         self.streams: dict[bytes, Stream] = {}
-        self._keys: dict[int, PoolKey] = {}  # numbers for the agent
-        self._numbers: dict[PoolKey, int] = {}
+        self._pools: dict[tuple[Any, ...], int] = {}  # numbers for the agent
+        self._shapes: dict[int, tuple[dict[str, float], int]] = {}  # resources and depth of each
         self._lease_of: dict[bytes, int] = {}  # worker → lease
         self._workers: dict[int, tuple[bytes, str]] = {}  # lease → worker, address
         self._sent_functions: dict[bytes, set[bytes]] = {}  # worker → functions that it has
 
     # ------------------------------------------------------------ submission
+
+    def pool_of(self, resources: dict[str, float], depth: int) -> int:
+        """The number of the pool of all tasks that need these resources, and are so deep."""
+        key = *sorted(resources.items()), depth
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = len(self._pools) * 2  # even; actors have the odd ones
+            self._shapes[pool] = resources, depth
+        return pool
 
     def add(self, task: PendingTask) -> None:
         """A new task: its return objects are made, and its arguments awaited."""
@@ -73,15 +80,16 @@ class TaskTable:
         else:
             for object_id in task.returns:
                 self._objects.create(object_id)
-        message.runs_once = task.retries_left == 0
+        if task.retries_left == 0:
+            message.runs_once = True
         self._start(task)
 
     def _start(self, task: PendingTask) -> None:
         self._tasks[task.id] = task
         if task.slots:
             resolve(self._objects, task, lambda: self._arguments_ready(task))
-        else:
-            self._queue(task)
+        elif self._submitter.submit(task.pool, task):
+            self.flush()
 
     def _arguments_ready(self, task: PendingTask) -> None:
         failed = fill_slots(self._objects, task)
@@ -89,11 +97,7 @@ class TaskTable:
             return
         if failed is not None:
             self.finish(task, [failed] * max(1, task.message.num_returns))
-        else:
-            self._queue(task)
-
-    def _queue(self, task: PendingTask) -> None:
-        if self._submitter.submit(task.pool, task):
+        elif self._submitter.submit(task.pool, task):
             self.flush()
 
     # ------------------------------------------------------------ events
@@ -102,7 +106,7 @@ class TaskTable:
         """The agent grants a lease."""
         self._lease_of[grant.worker] = grant.lease
         self._workers[grant.lease] = grant.worker, grant.address
-        self._submitter.granted(self._keys[grant.key], grant.lease, time.monotonic())
+        self._submitter.granted(grant.key, grant.lease, time.monotonic())
         self._act()
 
     def is_running(self, task_id: bytes) -> bool:
@@ -115,13 +119,9 @@ class TaskTable:
             self._submitter.flush(time.monotonic())
             self._act()
 
-    def owns_key(self, key: int) -> bool:
-        """Whether the agent's `key` is one of these pools."""
-        return key in self._keys
-
     def unschedulable(self, key: int, reason: str) -> None:
         """The agent can never grant leases of that shape."""
-        for task in self._submitter.unschedulable(self._keys[key]):
+        for task in self._submitter.unschedulable(key):
             assert isinstance(task, PendingTask)
             self.fail(task, TaskUnschedulableError(f"task {task.message.name}: {reason}"))
 
@@ -134,8 +134,7 @@ class TaskTable:
         """A worker has finished tasks."""
         lease = self._lease_of.get(worker)
         if lease is not None:
-            results = [(reply.task, reply.run_s) for reply in replies]
-            self._submitter.finished(lease, results, time.monotonic())
+            self._submitter.finished(lease, replies, time.monotonic())
         for reply in replies:
             task = self._tasks.get(reply.task)
             if task is None or task.message.attempt != reply.attempt:
@@ -147,32 +146,31 @@ class TaskTable:
             else:
                 self.finish(task, reply.values)
                 for index, value in enumerate(reply.values):
-                    self.acknowledge(worker, task.id, index, value)
+                    if value.refs:
+                        self.acknowledge(worker, task.id, index, value)
         self._act()
 
     def acknowledge(self, worker: bytes, task_id: bytes, index: int, value: m.Value) -> None:
         """Once the owners of references inside a result know of this process, tell the worker."""
-        if value.refs:
-            inner = [object_id for object_id, _ in value.refs]
-            received = m.Received(task_id, index)
-            self._objects.keep(inner, lambda: self._peers.reply(worker, received))
+        inner = [object_id for object_id, _ in value.refs]
+        received = m.Received(task_id, index)
+        self._objects.keep(inner, lambda: self._peers.reply(worker, received))
 
     def finish(self, task: PendingTask, values: Sequence[m.Value]) -> None:
         """The task's outcome is known: one value a return (an error stands for all)."""
         del self._tasks[task.id]
-        stream = self.streams.get(task.id)
-        if stream is not None:
-            self.fail_stream(stream, values[0])
-        elif task.is_rebuilding:
+        if task.is_rebuilding:
             self._rebuilder.finished(task, values)
         elif task.message.num_returns == 1:
             self._objects.complete(task.returns[0], values[0])
+        elif (stream := self.streams.get(task.id)) is not None:
+            self.fail_stream(stream, values[0])
         else:
             num_returns = len(task.returns)
             given = values if len(values) == num_returns else [values[0]] * num_returns
             for object_id, value in zip(task.returns, given, strict=True):
                 self._objects.complete(object_id, value)
-        if self._rebuilder.is_needed and stream is None:
+        if self._rebuilder.is_needed:
             self._rebuilder.record(task, values)
         if task.held:
             self._objects.drop_all(task.held)
@@ -261,7 +259,8 @@ class TaskTable:
         if task is None or stream is None or message.attempt != task.message.attempt:
             return
         self.add_item(stream, message.index, message.value)
-        self.acknowledge(worker, message.task, message.index, message.value)
+        if message.value.refs:
+            self.acknowledge(worker, message.task, message.index, message.value)
 
     def add_item(self, stream: Stream, index: int, value: m.Value) -> None:
         """An item has come; one that came before (the task ran again) is passed over."""
@@ -374,12 +373,8 @@ class TaskTable:
         self._peers.send(address, push_message(tasks, sent))
 
     def _want(self, pool: Any, count: int) -> None:
-        number = self._numbers.get(pool)
-        if number is None:
-            number = self._numbers[pool] = len(self._numbers) * 2  # even; actors have the odd ones
-            self._keys[number] = pool
-        resources, depth = pool
-        self._agent.send(m.Want(number, dict(resources), count, depth))
+        resources, depth = self._shapes[pool]
+        self._agent.send(m.Want(pool, resources, count, depth))
 
 
 def push_message(tasks: Sequence[PendingTask], sent: set[bytes]) -> m.PushTasks:

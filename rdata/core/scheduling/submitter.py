@@ -11,8 +11,8 @@ taken back and goes to whoever is free.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable
+from collections import defaultdict, deque
+from collections.abc import Hashable, Sequence
 from operator import itemgetter
 from typing import Protocol
 
@@ -34,6 +34,13 @@ class Queued(Protocol):
     function_id: bytes
     size_bytes: int
     is_suspect: bool  # may have ended a worker: it goes alone
+
+
+class Result(Protocol):
+    """What the submitter must know of a task that has run."""
+
+    task: bytes
+    run_s: float  # seconds that the function took
 
 
 class Push(Struct, frozen=True):
@@ -76,11 +83,16 @@ class _Pool(Struct):
     num_stale: int = 0
 
 
+class _Counts(defaultdict[bytes, int]):
+    def __init__(self) -> None:
+        super().__init__(int)
+
+
 class _Lease(Struct):
     id: int
     pool: _Pool
     running: dict[bytes, Queued] = field(default_factory=dict)  # sent, in order, not finished
-    functions: dict[bytes, int] = field(default_factory=dict)  # how many run of each
+    functions: defaultdict[bytes, int] = field(default_factory=_Counts)  # how many run of each
     warm: set[bytes] = field(default_factory=set)  # functions that have run
     ahead_bytes: int = 0
     since: float = 0.0  # of the last sign of life; of idleness while nothing runs
@@ -88,6 +100,12 @@ class _Lease(Struct):
     may_linger: bool = True  # idle, for a while
     is_stalled: bool = False  # takes none until what it has is done: blocked, or with a suspect
     is_taking_back: bool = False
+
+
+class _Pools(dict[Hashable, _Pool]):
+    def __missing__(self, key: Hashable) -> _Pool:
+        pool = self[key] = _Pool(key)
+        return pool
 
 
 class Submitter:
@@ -99,7 +117,7 @@ class Submitter:
         self._target_s = target_s
         self._batch_bytes = batch_bytes
         self._idle_s = idle_s
-        self._pools: dict[Hashable, _Pool] = {}
+        self._pools = _Pools()
         self._leases: dict[int, _Lease] = {}
         self._run_s: dict[bytes, float] = {}  # by function
         self._is_cold: set[bytes] = set()  # functions of which only that of a first run is known
@@ -109,7 +127,7 @@ class Submitter:
 
         For `flush`, that is, which is to follow soon in any case.
         """
-        queue = self._pool(pool_key).queue
+        queue = self._pools[pool_key].queue
         queue.append(task)
         self.holds_back = True
         return len(queue) % BATCH == 0
@@ -123,13 +141,13 @@ class Submitter:
 
     def retry(self, pool_key: Hashable, tasks: list[Queued], now: float) -> None:
         """Tasks that ran in vain go before those that have not run."""
-        pool = self._pool(pool_key)
+        pool = self._pools[pool_key]
         pool.queue.extendleft(reversed(tasks))
         self._supply(pool, now)
 
     def granted(self, pool_key: Hashable, lease_id: int, now: float) -> None:
         """The agent has granted a lease of the pool's shape."""
-        pool = self._pool(pool_key)
+        pool = self._pools[pool_key]
         pool.wanted = max(0, pool.wanted - 1)
         if pool.num_stale:
             pool.num_stale -= 1
@@ -165,17 +183,18 @@ class Submitter:
                 return lease.id
         return None
 
-    def finished(self, lease_id: int, results: list[tuple[bytes, float]], now: float) -> None:
-        """The worker has finished these tasks: (task id, seconds that the function ran)."""
+    def finished(self, lease_id: int, results: Sequence[Result], now: float) -> None:
+        """The worker has finished these tasks."""
         lease = self._leases.get(lease_id)
         if lease is None:
             return
-        runs: dict[bytes, list[float]] = {}  # by function: there are many tasks of few
-        for task_id, run_s in results:
-            task = lease.running.pop(task_id, None)
+        running = lease.running
+        runs: defaultdict[bytes, list[float]] = defaultdict(list)  # many tasks of few functions
+        for result in results:
+            task = running.pop(result.task, None)
             if task is not None:
                 lease.ahead_bytes -= task.size_bytes
-                runs.setdefault(task.function_id, []).append(run_s)
+                runs[task.function_id].append(result.run_s)
         for function_id, run_times in runs.items():
             self._left(lease, function_id, len(run_times))
             self._learn(lease, function_id, run_times)
@@ -188,19 +207,20 @@ class Submitter:
         """A function ran so long. Its first run on a worker, which imports, counts for little."""
         known = self._run_s.get(function_id)
         is_cold, is_first = function_id in self._is_cold, function_id not in lease.warm
-        for given_s in run_times:
-            run_s = max(_MIN_RUN_S, given_s)
+        for run_s in run_times:
             if known is None:
                 known, is_cold = run_s, True
             elif is_first and run_s > known:
                 pass
             elif is_cold:
                 known, is_cold = run_s, False
-            else:  # up fast, down slowly: to send too far ahead costs more than too little
-                known += (0.5 if run_s > known else 0.1) * (run_s - known)
+            elif run_s > known:  # up fast: to send too far ahead costs more than too little
+                known += 0.5 * (run_s - known)
+            else:
+                known += 0.1 * (run_s - known)
             is_first = False
         assert known is not None
-        self._run_s[function_id] = known
+        self._run_s[function_id] = max(_MIN_RUN_S, known)
         (self._is_cold.add if is_cold else self._is_cold.discard)(function_id)
         lease.warm.add(function_id)
 
@@ -275,12 +295,6 @@ class Submitter:
         """Whether `tick` can have anything to do."""
         return bool(self._leases)
 
-    def _pool(self, key: Hashable) -> _Pool:
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._pools[key] = _Pool(key)
-        return pool
-
     def _supply(self, pool: _Pool, now: float) -> None:
         if pool.queue:
             takers = [
@@ -330,35 +344,35 @@ class Submitter:
         self, pool: _Pool, lease: _Lease, ahead_s: float, num_takers: int, now: float
     ) -> None:
         """Send what the lease may have ahead, and no more than its share of the queue."""
-        share = -(-len(pool.queue) // num_takers)
-        batch: list[Queued] = []
-        batch_bytes = 0
-        if not lease.running:
+        queue, running, functions = pool.queue, lease.running, lease.functions
+        if not running:
             lease.since = now
         elif ahead_s > _REFILL_AT * self._target_s:
             return
-        while pool.queue and len(batch) < share:
-            task = pool.queue[0]
+        batch: list[Queued] = []
+        batch_bytes = 0
+        for _ in range(-(-len(queue) // num_takers)):
+            task = queue[0]
+            size_bytes = task.size_bytes
             run_s = None if task.is_suspect else self._run_s.get(task.function_id)
-            if lease.running:
-                # Behind others only if both they and it are known to be short.
-                if run_s is None or ahead_s + run_s > self._target_s:
-                    break
-                if lease.ahead_bytes + task.size_bytes > 4 * self._batch_bytes:
-                    break
-                if len(lease.running) >= _MAX_AHEAD:
-                    break
-            pool.queue.popleft()
-            lease.running[task.id] = task
-            lease.functions[task.function_id] = lease.functions.get(task.function_id, 0) + 1
-            lease.ahead_bytes += task.size_bytes
+            # Behind others only if both they and it are known to be short.
+            if running and (
+                run_s is None
+                or ahead_s + run_s > self._target_s
+                or lease.ahead_bytes + size_bytes > 4 * self._batch_bytes
+                or len(running) >= _MAX_AHEAD
+            ):
+                break
+            queue.popleft()
+            running[task.id] = task
+            functions[task.function_id] += 1
+            lease.ahead_bytes += size_bytes
             ahead_s += self._target_s if run_s is None else run_s
-            if batch and batch_bytes + task.size_bytes > self._batch_bytes:
+            if batch and batch_bytes + size_bytes > self._batch_bytes:
                 self.commands.append(Push(lease.id, batch))
-                share -= len(batch)
                 batch, batch_bytes = [], 0
             batch.append(task)
-            batch_bytes += task.size_bytes
+            batch_bytes += size_bytes
             if task.is_suspect:
                 lease.is_stalled = True
                 break

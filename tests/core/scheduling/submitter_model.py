@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from rdata.core.messages import Reply
 from rdata.core.scheduling.submitter import (
     Push,
     ReturnLease,
@@ -311,7 +312,7 @@ class World:
                     known.since = self.now
                     if not known.running:
                         known.is_stalled = known.is_taking_back = False
-                results = [(task.id, run_s) for task, run_s in done]
+                results = [Reply(task.id, 0, run_s, []) for task, run_s in done]
                 self.submitter.finished(worker.lease, results, self.now)
             case "given back", tasks, is_blocked:
                 for task in tasks:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from rdata.core.messages import Reply
 from rdata.core.scheduling.submitter import (
     BATCH,
     Command,
@@ -59,7 +60,8 @@ class Desk:
 
     def finish(self, lease: int, *tasks: Task, run_s: float) -> None:
         self.now += run_s * len(tasks)
-        self.submitter.finished(lease, [(task.id, run_s) for task in tasks], self.now)
+        results = [Reply(task.id, 0, run_s, []) for task in tasks]
+        self.submitter.finished(lease, results, self.now)
 
     def give_back(self, lease: int, tasks: list[Task], is_blocked: bool = False) -> None:
         ids = [task.id for task in tasks]
