@@ -75,10 +75,7 @@ class CallEncoder:
         self._put = put
 
     def register(self, function: Function) -> Registration:
-        """Pickle the function, unless this runtime has it already."""
-        known: Registration | None = function.registration
-        if known is not None and known.runtime_id == self._runtime_id:
-            return known
+        """Pickle the function: once a runtime, where `function.registration` is kept."""
         try:
             value = serialize.dumps(function.target)
         except SerializationError as error:

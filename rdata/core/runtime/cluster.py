@@ -51,7 +51,9 @@ class ClusterRuntime(NodeProcess):
     ) -> Returned:
         """See Runtime."""
         self._begin()
-        registration = self._encoder.register(function)
+        registration: Registration | None = function.registration
+        if registration is None or registration.runtime_id != self.process_id:
+            registration = self._encoder.register(function)
         depth = self.host.depth + 1 if self.host is not None else 0
         last_options, last_depth, pool = self._last_pool  # many tasks are of one kind
         if last_options is not options or last_depth != depth:
@@ -78,8 +80,10 @@ class ClusterRuntime(NodeProcess):
             self.tasks.add(task)
             if self._timer is None:
                 self._schedule_tick()
-            self._send_soon()
-        self.interrupts.check()
+            if not (self._is_burst and self._will_flush):
+                self._send_soon()
+        if self.interrupts.is_pending:
+            self.interrupts.check()
         return self._results(task)
 
     def create_actor(
@@ -92,7 +96,9 @@ class ClusterRuntime(NodeProcess):
     ) -> ObjectRef:
         """See Runtime."""
         self._begin()
-        registration = self._encoder.register(cls)
+        registration: Registration | None = cls.registration
+        if registration is None or registration.runtime_id != self.process_id:
+            registration = self._encoder.register(cls)
         if options.get_if_exists and options.name:
             with contextlib.suppress(ValueError):  # there is none yet
                 return self.find_actor(options.name, options.namespace)[0]
@@ -382,17 +388,12 @@ class ClusterRuntime(NodeProcess):
     def _await_values(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[m.Value]:
         give_up_at = None if timeout is None else time.monotonic() + timeout
         values: list[m.Value | None] = [None] * len(refs)
-        missing: Sequence[int] = range(len(refs))
-        while True:  # more than twice only if one was lost meanwhile, and is being made again
-            with self.lock:
-                self._drain()
-                missing = self.objects.fill(values, refs, missing)
-                waiter = Waiter(len(missing))
-                for position in missing:
-                    self.objects.when_ready(refs[position].id, waiter.happened)
-            self.interrupts.check()
-            if not missing:
-                return cast("list[m.Value]", values)
+        waiter = Waiter(0)
+        with self.lock:
+            self._drain()
+            missing = self._look(refs, values, range(len(refs)), waiter)
+        self.interrupts.check()
+        while missing:  # more than once only if one was lost meanwhile, and is being made again
             left_s = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
             if not self._sleep(waiter, left_s):
                 num_missing = waiter.count
@@ -402,6 +403,23 @@ class ClusterRuntime(NodeProcess):
                 raise GetTimeoutError(
                     f"{num_missing} of {len(refs)} values were not ready within {timeout:g} s"
                 )
+            with self.lock:
+                missing = self._look(refs, values, missing, waiter)
+        return cast("list[m.Value]", values)
+
+    def _look(
+        self,
+        refs: Sequence[ObjectRef],
+        values: list[m.Value | None],
+        missing: Sequence[int],
+        waiter: Waiter,
+    ) -> Sequence[int]:
+        """Fill in the missing values that are known, and let `waiter` wait for the others."""
+        missing = self.objects.fill(values, refs, missing)
+        waiter.count = len(missing)
+        for position in missing:
+            self.objects.when_ready(refs[position].id, waiter.happened)
+        return missing
 
     def _load(self, ref: ObjectRef, value: m.Value, give_up_at: float | None) -> Any:
         if value.kind == m.Value.INLINE and not value.refs:
@@ -449,7 +467,6 @@ class ClusterRuntime(NodeProcess):
         with self.lock:
             self._check_alive()
             self._waiters.add(waiter)
-        self.interrupts.check()
         wait = self.host.blocking() if timeout != 0 and self.host is not None else None
         try:
             is_done = self.loop.wait(waiter.gate, timeout, self.interrupts.check)
@@ -471,6 +488,7 @@ class ClusterRuntime(NodeProcess):
         if quiet_s > _SERVE_EVERY_S:  # no burst, or its begin
             self._served_at = now
             self.interrupts.guard()  # asking who handles SIGINT takes 2 µs
+            self.interrupts.check()
         elif now - self._served_at > _SERVE_EVERY_S and not self.interrupts.is_locked():
             self._served_at = now
             self.loop.serve()

@@ -131,21 +131,19 @@ class InlineRuntime:
             attempt += 1
         if call.actor is not None and call.actor.failure is not None:  # killed itself meanwhile
             return self._failed(call, call.actor.failure)
+        return self._made(call, [self._snapshot(value, call) for value in values])
+
+    def _made(self, call: Call, values: Sequence[Snapshot | Failure]) -> Returned:
         return returned(
             [
-                self._store(object_id(call.task_id, index), self._snapshot(value, call))
+                self._store(object_id(call.task_id, index), value)
                 for index, value in enumerate(values)
             ]
         )
 
     def _failed(self, call: Call, failure: Failure) -> Returned:
         if call.num_returns != "streaming":
-            return returned(
-                [
-                    self._store(object_id(call.task_id, index), failure)
-                    for index in range(call.num_returns)
-                ]
-            )
+            return self._made(call, [failure] * call.num_returns)
         stream = Stream(call, is_finished=True)
         stream.made.append(self._store(object_id(call.task_id, 0), failure))
         self._streams[call.task_id] = stream

@@ -22,11 +22,11 @@ class Interrupts:
 
     def __init__(self, lock: threading.RLock, loop: Loop, may_raise: Callable[[], bool]) -> None:
         """`may_raise`: whether a signal counts now."""
+        self.is_pending = False  # one came while the lock was held: `check` is to follow
         self.is_due: Callable[[], bool] | None = None  # whether one must have come
         self._lock = lock
         self._loop = loop
         self._may_raise = may_raise
-        self._is_pending = False
         self._guarded_at = 0.0
 
     def guard(self) -> None:
@@ -43,9 +43,9 @@ class Interrupts:
 
         Python drops one that is raised in a finaliser.
         """
-        is_due = self._is_pending or (self.is_due is not None and self.is_due())
+        is_due = self.is_pending or (self.is_due is not None and self.is_due())
         if is_due and threading.get_ident() == _main_thread():
-            self._is_pending = False
+            self.is_pending = False
             raise KeyboardInterrupt
 
     def is_locked(self) -> bool:
@@ -64,7 +64,7 @@ class Interrupts:
         if not self._may_raise():
             return
         if self.is_locked() or threading.get_ident() in self._loop.busy:
-            self._is_pending = True
+            self.is_pending = True
         else:
             raise KeyboardInterrupt
 

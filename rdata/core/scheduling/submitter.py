@@ -12,7 +12,7 @@ taken back and goes to whoever is free.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from operator import itemgetter
 from typing import Protocol
 
@@ -207,17 +207,16 @@ class Submitter:
         """A function ran so long. Its first run on a worker, which imports, counts for little."""
         known = self._run_s.get(function_id)
         is_cold, is_first = function_id in self._is_cold, function_id not in lease.warm
-        for run_s in run_times:
+        for position, run_s in enumerate(run_times):
             if known is None:
                 known, is_cold = run_s, True
             elif is_first and run_s > known:
                 pass
             elif is_cold:
                 known, is_cold = run_s, False
-            elif run_s > known:  # up fast: to send too far ahead costs more than too little
-                known += 0.5 * (run_s - known)
             else:
-                known += 0.1 * (run_s - known)
+                known = _followed(known, run_times[position:])
+                break
             is_first = False
         assert known is not None
         self._run_s[function_id] = max(_MIN_RUN_S, known)
@@ -308,21 +307,20 @@ class Submitter:
                     break
                 self._push(pool, lease, ahead_s, len(takers) - position, now)
         self._want(pool)
-        if not pool.queue and any(self._is_free(lease, now) for lease in pool.leases.values()):
-            self._take_back_waiting(pool)
+        if not pool.queue:
+            self._take_back_waiting(pool, now)
 
     def _may_take(self, lease: _Lease, now: float) -> bool:
-        if lease.is_reclaimed or lease.is_stalled or lease.is_taking_back:
-            return False
-        return not self._is_overdue(lease, now)
-
-    def _is_free(self, lease: _Lease, now: float) -> bool:
-        return not lease.running and self._may_take(lease, now)
+        return not (
+            lease.is_reclaimed
+            or lease.is_stalled
+            or lease.is_taking_back
+            or (lease.running and self._is_overdue(lease, now))
+        )
 
     def _is_overdue(self, lease: _Lease, now: float) -> bool:
         """Whether what runs takes much longer than all that the worker has should."""
-        quiet_s = now - lease.since
-        return bool(lease.running) and quiet_s > _OVERDUE_TARGETS * self._target_s
+        return now - lease.since > _OVERDUE_TARGETS * self._target_s
 
     def _ahead_s(self, lease: _Lease) -> float:
         """How long the worker will need, by what is known of the functions now."""
@@ -345,39 +343,36 @@ class Submitter:
     ) -> None:
         """Send what the lease may have ahead, and no more than its share of the queue."""
         queue, running, functions = pool.queue, lease.running, lease.functions
+        target_s, room_bytes = self._target_s, 4 * self._batch_bytes - lease.ahead_bytes
         if not running:
             lease.since = now
-        elif ahead_s > _REFILL_AT * self._target_s:
+        elif ahead_s > _REFILL_AT * target_s:
             return
-        batch: list[Queued] = []
-        batch_bytes = 0
-        for _ in range(-(-len(queue) // num_takers)):
+        taken: list[Queued] = []
+        taken_bytes = 0
+        for _ in range(min(-(-len(queue) // num_takers), _MAX_AHEAD - len(running))):
             task = queue[0]
-            size_bytes = task.size_bytes
             run_s = None if task.is_suspect else self._run_s.get(task.function_id)
             # Behind others only if both they and it are known to be short.
             if running and (
                 run_s is None
-                or ahead_s + run_s > self._target_s
-                or lease.ahead_bytes + size_bytes > 4 * self._batch_bytes
-                or len(running) >= _MAX_AHEAD
+                or ahead_s + run_s > target_s
+                or taken_bytes + task.size_bytes > room_bytes
             ):
                 break
-            queue.popleft()
+            ahead_s += target_s if run_s is None else run_s
+            taken_bytes += task.size_bytes
             running[task.id] = task
             functions[task.function_id] += 1
-            lease.ahead_bytes += size_bytes
-            ahead_s += self._target_s if run_s is None else run_s
-            if batch and batch_bytes + size_bytes > self._batch_bytes:
-                self.commands.append(Push(lease.id, batch))
-                batch, batch_bytes = [], 0
-            batch.append(task)
-            batch_bytes += size_bytes
+            taken.append(queue.popleft())
             if task.is_suspect:
                 lease.is_stalled = True
                 break
-        if batch:
-            self.commands.append(Push(lease.id, batch))
+        lease.ahead_bytes += taken_bytes
+        if taken_bytes > self._batch_bytes:
+            self.commands += [Push(lease.id, batch) for batch in _batches(taken, self._batch_bytes)]
+        elif taken:
+            self.commands.append(Push(lease.id, taken))
 
     def _settle(self, lease: _Lease) -> None:
         """After tasks have left the lease."""
@@ -402,16 +397,42 @@ class Submitter:
             pool.wanted = pool.most_wanted = need
             self.commands.append(WantLeases(pool.key, need))
 
-    def _take_back_waiting(self, pool: _Pool) -> None:
-        """A worker is idle and nothing is queued: does work wait behind another?"""
-        for lease in pool.leases.values():
+    def _take_back_waiting(self, pool: _Pool, now: float) -> None:
+        """Nothing is queued: does work wait behind another, while a worker is idle?"""
+        crowded = [lease for lease in pool.leases.values() if len(lease.running) > 1]
+        if not crowded or not any(
+            not lease.running and self._may_take(lease, now) for lease in pool.leases.values()
+        ):
+            return
+        for lease in crowded:
             # What runs first is not counted: it cannot be taken back.
-            if len(lease.running) > 1:
-                waiting_s = self._ahead_s(lease) * (1 - 1 / len(lease.running))
-                if waiting_s > _WORTH_TAKING_S:
-                    self._take_back(lease)
+            waiting_s = self._ahead_s(lease) * (1 - 1 / len(lease.running))
+            if waiting_s > _WORTH_TAKING_S:
+                self._take_back(lease)
 
     def _take_back(self, lease: _Lease) -> None:
         if not lease.is_taking_back:
             lease.is_taking_back = True
             self.commands.append(TakeBackTasks(lease.id))
+
+
+def _followed(known_s: float, run_times: Sequence[float]) -> float:
+    """What is known of a function's run time, after it has run so often more.
+
+    Up fast, down slowly: to send too far ahead costs more than too little.
+    """
+    mean_s = sum(run_times) / len(run_times)
+    return mean_s + (known_s - mean_s) * (0.5 if mean_s > known_s else 0.9) ** len(run_times)
+
+
+def _batches(tasks: list[Queued], limit_bytes: int) -> Iterator[list[Queued]]:
+    """All of them, in messages that are no longer than that, or have one task."""
+    batch: list[Queued] = []
+    batch_bytes = 0
+    for task in tasks:
+        if batch and batch_bytes + task.size_bytes > limit_bytes:
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(task)
+        batch_bytes += task.size_bytes
+    yield batch

@@ -196,7 +196,7 @@ class Connection:
                 elif self._queue[0][1]:
                     self._write_with_fds()
                 else:
-                    buffers: list[bytearray | memoryview] = []
+                    buffers = [self._queue.popleft()[0]]
                     while self._queue and len(buffers) < _MAX_GATHER and not self._queue[0][1]:
                         buffers.append(self._queue.popleft()[0])
                     try:
@@ -228,6 +228,8 @@ class Connection:
         """Keep what the socket did not take of the buffers."""
         self.queued_bytes -= sent
         self._rest = None
+        if sent == sum(map(len, buffers)):  # as nearly always
+            return
         for position, buffer in enumerate(buffers):
             if sent >= len(buffer):
                 sent -= len(buffer)

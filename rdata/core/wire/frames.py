@@ -6,13 +6,15 @@ A frame that has arrived in part gets memory of its own, into which the rest of 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 MAX_FRAME_BYTES = 256 << 20  # some 2,600 inline values; a longer one comes from a broken peer
-_HEAD_BYTES = 4
+_HEAD = struct.Struct("<I")
+_HEAD_BYTES = _HEAD.size
 _KEPT_BYTES = 1 << 20  # of memory, for the next frame that arrives in part
 
 _encoder = msgspec.msgpack.Encoder()
@@ -28,7 +30,7 @@ def encode_frame(message: msgspec.Struct) -> bytearray:
             f"a {type(message).__name__} message of {size} bytes is longer than a frame "
             f"may be ({MAX_FRAME_BYTES} bytes); put large or many values into the store"
         )
-    frame[:_HEAD_BYTES] = size.to_bytes(_HEAD_BYTES, "little")
+    _HEAD.pack_into(frame, 0, size)
     return frame
 
 
@@ -51,14 +53,17 @@ class FrameReader:
     def received(self, shared: memoryview, size: int) -> list[Any]:
         """The messages that are whole, now that `size` bytes have been read to `targets`."""
         messages: list[Any] = []
-        direct = min(size, len(self._begun) - self._filled)
-        self._filled += direct
-        data = shared[: size - direct]
+        at, end = 0, size
+        data = shared[:end]
         try:
-            at = self._go_on(data, messages) if self._begun else 0
-            end = len(data)
+            if self._begun:
+                direct = min(size, len(self._begun) - self._filled)
+                self._filled += direct
+                end -= direct
+                data = data[:end]
+                at = self._go_on(data, messages)
             while end - at >= _HEAD_BYTES:
-                stop = at + _HEAD_BYTES + _size(data[at : at + _HEAD_BYTES])
+                stop = at + _HEAD_BYTES + _size(data, at)
                 if stop > end:
                     self._begin(stop - at)
                     break
@@ -77,7 +82,7 @@ class FrameReader:
         at = self._fill(data)
         if len(self._begun) == self._filled == _HEAD_BYTES:
             head = bytes(self._begun)
-            self._begin(_HEAD_BYTES + _size(head))
+            self._begin(_HEAD_BYTES + _size(head, 0))
             self._fill(memoryview(head))
             at += self._fill(data[at:])
         if len(self._begun) == self._filled > _HEAD_BYTES:
@@ -98,8 +103,8 @@ class FrameReader:
         return count
 
 
-def _size(head: bytes | memoryview) -> int:
-    size = int.from_bytes(head[:_HEAD_BYTES], "little")
+def _size(data: bytes | memoryview, at: int) -> int:
+    size: int = _HEAD.unpack_from(data, at)[0]
     if not 0 < size <= MAX_FRAME_BYTES:
         raise msgspec.DecodeError(f"a frame of {size} bytes")
     return size
