@@ -117,10 +117,9 @@ def size_of_atoms(values: tuple[Any, ...], limit: int) -> int:
     """Bytes that these take in a message as they are, at most; -1: not so, or beyond `limit`."""
     if len(values) > _PLAIN_ITEMS:
         return -1
-    size = 0
+    size = _ATOM_BYTES * len(values)
     for value in values:
         kind = type(value)
-        size += _ATOM_BYTES
         if kind is int:
             if not _MIN_INT <= value <= _MAX_INT:
                 return -1

@@ -373,16 +373,20 @@ class TaskRunner:
                 raise RdataError(f"there is no actor in process {os.getpid()}")
             return self._call(getattr(self._actor, message.method), *args, **kwargs)
         if message.actor:
-            class_name = message.name.removesuffix(".__init__")
-            self._runtime.agent.send(m.ActorPlaced(message.actor, class_name, message.is_detached))
+            return self._construct(message, args, kwargs, adopted)
+        return self._call(self._decoder.function(message.function, adopted), *args, **kwargs)
+
+    def _construct(
+        self, message: m.Task, args: tuple[Any, ...], kwargs: dict[str, Any], adopted: list[bytes]
+    ) -> None:
+        """Become the process of an actor."""
+        class_name = message.name.removesuffix(".__init__")
+        self._runtime.agent.send(m.ActorPlaced(message.actor, class_name, message.is_detached))
         function = self._decoder.function(message.function, adopted)
-        if not message.actor:
-            return self._call(function, *args, **kwargs)
         self._actor_id = message.actor
         self._actor_class, self._actor_name = function.__name__, message.actor_name
         self._actor = self._call(function, *args, **kwargs)
         self._runtime.agent.send(m.ActorStarted(message.actor, ""))
-        return None
 
     def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run user code; a cancel interrupts this and nothing else."""
@@ -451,9 +455,12 @@ class TaskRunner:
         self._replies.setdefault(call.submitter, []).append(reply)
         for value in reply.values:
             self._reply_bytes += value.message_bytes()
-        is_due = now - self._replies_since >= _FLUSH_AFTER_S
-        is_urgent = is_due or call.message.runs_once
-        if is_urgent or not self._queue or self._reply_bytes > _MAX_BATCH_BYTES:
+        if (
+            not self._queue
+            or call.message.runs_once
+            or self._reply_bytes > _MAX_BATCH_BYTES
+            or now - self._replies_since >= _FLUSH_AFTER_S
+        ):
             self._send_replies()
 
     def _send_replies(self) -> None:

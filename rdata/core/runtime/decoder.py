@@ -67,13 +67,13 @@ class CallDecoder:
         self, message: m.Task, adopted: list[bytes]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments. Waits for those that are being made again."""
+        if isinstance(message.args, tuple):
+            return message.args, {}
         if message.stored_args or message.arguments or message.known:
             self._ask_for_stored(message)
         if message.stored_args:
             stored = m.Value(m.Value.STORED, node=message.stored_node)
             args, kwargs = self._runtime.load_value(message.stored_args, stored, adopted)
-        elif isinstance(message.args, tuple):
-            return message.args, {}
         else:
             args, kwargs = self._runtime.load(message.args, adopted)
         if message.known:

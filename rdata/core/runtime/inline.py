@@ -134,12 +134,8 @@ class InlineRuntime:
         return self._made(call, [self._snapshot(value, call) for value in values])
 
     def _made(self, call: Call, values: Sequence[Snapshot | Failure]) -> Returned:
-        return returned(
-            [
-                self._store(object_id(call.task_id, index), value)
-                for index, value in enumerate(values)
-            ]
-        )
+        refs = [self._store(object_id(call.task_id, at), value) for at, value in enumerate(values)]
+        return returned(refs)
 
     def _failed(self, call: Call, failure: Failure) -> Returned:
         if call.num_returns != "streaming":

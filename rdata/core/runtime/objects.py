@@ -37,18 +37,11 @@ class ObjectEntry(msgspec.Struct, gc=False, eq=False):
 class ObjectTable:
     """The objects of one process, owned and borrowed."""
 
-    def __init__(
-        self,
-        process_id: bytes,
-        peers: Peers,
-        agent: AgentLink,
-        on_actor_unheld: Callable[[bytes], bool],
-    ) -> None:
-        """`on_actor_unheld(id)`: the last holder let go; True if the id was an actor's."""
+    def __init__(self, process_id: bytes, peers: Peers, agent: AgentLink) -> None:
         self._process_id = process_id
         self._peers = peers
         self._agent = agent
-        self._on_actor_unheld = on_actor_unheld
+        self.on_actor_unheld: Callable[[bytes], bool] | None = None  # False if it is no actor
         self.on_freed: Callable[[bytes], None] | None = None  # one of this process's own
         self.on_lost: Callable[[bytes], str] | None = None  # makes it again; or says why not
         self._ownership = Ownership()
@@ -307,7 +300,7 @@ class ObjectTable:
                 then()
 
     def _free(self, object_id: bytes) -> None:
-        if self._on_actor_unheld(object_id):
+        if self.on_actor_unheld is not None and self.on_actor_unheld(object_id):
             self._entries.pop(object_id, None)
             return
         if self.on_freed is not None:

@@ -90,7 +90,7 @@ class NodeProcess:
             self._direct_messages,
             self._process_gone,
         )
-        self.objects = ObjectTable(process_id, self.peers, self.agent, self._actor_unheld)
+        self.objects = ObjectTable(process_id, self.peers, self.agent)
         self.tasks = TaskTable(
             self.agent,
             self.peers,
@@ -100,6 +100,7 @@ class NodeProcess:
             is_cluster=home.address.startswith("tcp:"),
         )
         self.actors = ActorTable(self.agent, self.peers, self.objects, self.tasks)
+        self.objects.on_actor_unheld = self.actors.unheld
         self._encoder = CallEncoder(
             process_id,
             self.store,
@@ -269,9 +270,6 @@ class NodeProcess:
                 self.tasks.tell(task_id, m.StopStream(task_id))
             self.tasks.drop_stream(task_id)
         self.objects.flush_frees()
-
-    def _actor_unheld(self, object_id: bytes) -> bool:
-        return self.actors.unheld(object_id)
 
     def _released_one(self) -> None:
         """Let the I/O thread drain soon: this one may hold any lock, and must only note it."""

@@ -110,10 +110,7 @@ class Connection:
 
     def _start(self) -> None:
         if not self.is_closed:
-            self._loop.watch(self.sock.fileno(), self._on_readable)
-
-    def _on_readable(self) -> None:
-        self._read_some()
+            self._loop.watch(self.sock.fileno(), self._read_some)
 
     def _read_some(self) -> bool:
         """Read once; False when there was nothing."""
@@ -241,12 +238,12 @@ class Connection:
 
     def _watch_writes(self) -> None:
         if not self.is_closed:
-            self._loop.watch_writes(self.sock.fileno(), self._on_readable, self._on_writable)
+            self._loop.watch_writes(self.sock.fileno(), self._read_some, self._on_writable)
 
     def _on_writable(self) -> None:
         if self.is_closed:  # by what else was readable in the same round
             return
-        self._loop.watch_writes(self.sock.fileno(), self._on_readable, None)
+        self._loop.watch_writes(self.sock.fileno(), self._read_some, None)
         self._waits_for_room = False
         self._greet()
         self._flush()
