@@ -59,16 +59,7 @@ class ClusterRuntime(NodeProcess):
         if last_options is not options or last_depth != depth:
             pool = self._pool_of(options, depth)
         name = options.name or function.name
-        task = self._pending(
-            registration.blob.id,
-            name,
-            args,
-            kwargs,
-            options,
-            registration,
-            pool,
-            options.max_retries,
-        )
+        task = self._pending(name, args, kwargs, options, registration, pool, options.max_retries)
         if depth:
             task.message.depth = depth
         if options.retry_exceptions:
@@ -80,8 +71,7 @@ class ClusterRuntime(NodeProcess):
             self.tasks.add(task)
             if self._timer is None:
                 self._schedule_tick()
-            if not (self._is_burst and self._will_flush):
-                self._send_soon()
+            self._send_soon()
         if self.interrupts.is_pending:
             self.interrupts.check()
         return self._results(task)
@@ -103,7 +93,7 @@ class ClusterRuntime(NodeProcess):
             with contextlib.suppress(ValueError):  # there is none yet
                 return self.find_actor(options.name, options.namespace)[0]
         name = f"{interface.class_name}.__init__"
-        task = self._pending(registration.blob.id, name, args, kwargs, _NO_RETURNS, registration)
+        task = self._pending(name, args, kwargs, _NO_RETURNS, registration)
         task.message.actor = task.id
         task.message.actor_name = options.name or ""
         is_detached = task.message.is_detached = options.lifetime == "detached"
@@ -150,7 +140,7 @@ class ClusterRuntime(NodeProcess):
     ) -> Returned:
         """See Runtime."""
         self._begin()
-        call = self._pending(b"", options.name or method, args, kwargs, options)
+        call = self._pending(options.name or method, args, kwargs, options)
         call.message.method = method
         call.held += (actor.id,)
         with self.lock:
@@ -309,7 +299,6 @@ class ClusterRuntime(NodeProcess):
 
     def _pending(
         self,
-        function_id: bytes,
         name: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -320,6 +309,7 @@ class ClusterRuntime(NodeProcess):
     ) -> PendingTask:
         size = -1 if kwargs else serialize.size_of_atoms(args, self.settings.inline_object_bytes)
         task_id = next(self._ids)
+        function_id = b"" if registration is None else registration.blob.id
         count = options.num_returns
         if count == 1:
             returns: tuple[bytes, ...] = (task_id + _FIRST,)
@@ -337,7 +327,7 @@ class ClusterRuntime(NodeProcess):
             pool,
             retries_left,
         )
-        if size < 0:  # they are no atoms, which most calls have, and which go as they are
+        if size < 0:  # most calls have atoms, which go as they are
             self._add_arguments(task, args, kwargs)
         if count == m.Task.STREAMING:
             message.backpressure = (
@@ -351,7 +341,7 @@ class ClusterRuntime(NodeProcess):
     ) -> None:
         data, stored, task.slots, refs = self._encoder.encode_arguments(args, kwargs)
         task.message.args = data
-        task.size_bytes += len(data)
+        task.size_bytes = _TASK_BYTES + len(data)
         if stored is not None:
             task.message.stored_args = stored.id
             task.message.stored_node = self.node_id

@@ -103,9 +103,9 @@ class ObjectTable:
     def fill(
         self, values: list[m.Value | None], refs: Sequence[ObjectRef], missing: Sequence[int]
     ) -> list[int]:
-        """Put the values of `refs` that are known into their places, those `missing`.
+        """Set those of the `values` of `refs` that are missing, and known; which are not?
 
-        The places that are missing still.
+        `missing` are positions, as is what this returns.
         """
         get = self._entries.get
         left = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -139,6 +140,14 @@ def test_references_compare_hash_and_show_themselves() -> None:
 def test_a_reference_cannot_be_pickled_by_the_way() -> None:
     with pytest.raises(TypeError, match="ObjectRef"):
         pickle.dumps(rdata.put(1))
+
+
+def test_a_copy_of_a_reference_is_the_reference() -> None:
+    ref = rdata.put(1)
+    for copied in (copy.copy(ref), copy.deepcopy({"inside": [ref]})["inside"][0]):
+        assert copied is ref  # another one would let go of the value once too often
+    del copied
+    assert rdata.get(ref) == 1
 
 
 def test_put_of_a_reference_is_refused() -> None:

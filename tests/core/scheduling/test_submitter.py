@@ -129,6 +129,25 @@ def test_the_first_run_on_a_worker_counts_only_until_there_is_another(desk: Desk
         assert TARGET_S / 2 <= len(pushed(commands, lease)) * 20e-6 <= TARGET_S
 
 
+@pytest.mark.parametrize("run_s", [20e-6, 200e-6])
+def test_what_is_learned_does_not_depend_on_how_many_replies_come_together(run_s: float) -> None:
+    def supplied(size: int) -> int:
+        desk = Desk()
+        desk.submitter.granted(POOL, 1, desk.now)
+        for _ in range(2):  # the first run on a worker counts for little
+            desk.teach(1, FAST, 60e-6)
+        tasks = desk.submit(*[FAST] * 6)
+        assert pushed(desk.take(), 1) == tasks
+        for start in range(0, len(tasks), size):
+            desk.finish(1, *tasks[start : start + size], run_s=run_s)
+        desk.submit(*[FAST] * 1000)
+        return len(pushed(desk.take(), 1))
+
+    one_by_one = supplied(1)
+    assert one_by_one != TARGET_S // 60e-6
+    assert {supplied(2), supplied(3), supplied(6)} == {one_by_one}
+
+
 def test_of_a_forgotten_function_nothing_is_known(taught: Desk) -> None:
     taught.submitter.forget_function(FAST)
     tasks = taught.submit(*[FAST] * 5)
