@@ -311,12 +311,26 @@ class ClusterRuntime(NodeProcess):
         task_id = next(self._ids)
         function_id = b"" if registration is None else registration.blob.id
         count = options.num_returns
+        backpressure = 0
         if count == 1:
             returns: tuple[bytes, ...] = (task_id + _FIRST,)
+        elif count == "streaming":
+            count, returns = m.Task.STREAMING, ()
+            backpressure = (
+                options.generator_backpressure_num_objects
+                or self.settings.generator_backpressure_num_objects
+            )
         else:
-            count = m.Task.STREAMING if count == "streaming" else count
             returns = tuple(ids.object_id(task_id, index) for index in range(count))
-        message = m.Task(task_id, 0, function_id, name, b"" if size < 0 else args, count)
+        message = m.Task(
+            task_id,
+            0,
+            function_id,
+            name,
+            b"" if size < 0 else args,
+            count,
+            backpressure=backpressure,
+        )
         task = PendingTask(
             task_id,
             function_id,
@@ -329,11 +343,6 @@ class ClusterRuntime(NodeProcess):
         )
         if size < 0:  # most calls have atoms, which go as they are
             self._add_arguments(task, args, kwargs)
-        if count == m.Task.STREAMING:
-            message.backpressure = (
-                options.generator_backpressure_num_objects
-                or self.settings.generator_backpressure_num_objects
-            )
         return task
 
     def _add_arguments(

@@ -74,22 +74,23 @@ class TaskTable:
 
     def add(self, task: PendingTask) -> None:
         """A new task: its return objects are made, and its arguments awaited."""
-        message = task.message
-        if message.num_returns == m.Task.STREAMING:
-            self.streams[task.id] = Stream(task.id, message.backpressure)
-        else:
-            for object_id in task.returns:
-                self._objects.create(object_id)
+        for object_id in task.returns:
+            self._objects.create(object_id)
+        if not task.returns and task.message.num_returns == m.Task.STREAMING:
+            self.streams[task.id] = Stream(task.id, task.message.backpressure)
         if task.retries_left == 0:
-            message.runs_once = True
+            task.message.runs_once = True
         self._start(task)
 
     def _start(self, task: PendingTask) -> None:
         self._tasks[task.id] = task
         if task.slots:
-            resolve(self._objects, task, lambda: self._arguments_ready(task))
+            self._await_arguments(task)
         elif self._submitter.submit(task.pool, task):
             self.flush()
+
+    def _await_arguments(self, task: PendingTask) -> None:
+        resolve(self._objects, task, lambda: self._arguments_ready(task))
 
     def _arguments_ready(self, task: PendingTask) -> None:
         failed = fill_slots(self._objects, task)
