@@ -176,9 +176,7 @@ class Process:
         self.id = process_id
         self.address = f"{process_id.hex()}@simulated"
         self.cluster = cluster
-        self.table = ObjectTable(
-            process_id, cast(Peers, self), cast(AgentLink, _Store(self)), lambda _: False
-        )
+        self.table = ObjectTable(process_id, cast(Peers, self), cast(AgentLink, _Store(self)))
         self.refs: list[Ref] = []  # what the program's variables refer to
         self.tasks: dict[bytes, Submitted] = {}
         self.inbox: list[Run] = []
