@@ -6,31 +6,33 @@ import concurrent.futures
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
 from rdata.lazy import asyncio
 
 if TYPE_CHECKING:
     from rdata.core.runtime.seam import Runtime
 
 
-class ObjectRef(Struct, weakref=True, eq=False):
+class ObjectRef:
     """A handle to an immutable value, which a task will make or `put` has stored.
 
     Hashable, comparable, and awaitable in asyncio code. A reference travels to other processes
     only inside arguments, results and stored values, where rdata counts it. When the last one
-    goes, the value's memory is freed. Only runtimes make references.
+    goes, the value's memory is freed.
     """
 
-    id: bytes
-    owner: str  # where the owning process can be reached
-    _runtime: Runtime
+    __slots__ = ("__weakref__", "_runtime", "id", "owner")
+
+    def __init__(self, id: bytes, owner: str, runtime: Runtime) -> None:
+        """Only runtimes make references; `owner` is where the owning process can be reached."""
+        self.id = id
+        self.owner = owner
+        self._runtime = runtime
 
     def __del__(self) -> None:
         # May run inside any lock, at any bytecode: the runtime only appends to a deque.
         try:
             self._runtime.released.append(self.id)
-        except AttributeError:  # the interpreter is going down
+        except AttributeError:  # half made, or the interpreter is going down
             return
 
     def hex(self) -> str:
@@ -65,12 +67,6 @@ class ObjectRef(Struct, weakref=True, eq=False):
 
     def __repr__(self) -> str:
         return f"ObjectRef({self.id.hex()})"
-
-    def __copy__(self) -> ObjectRef:  # another one would not be counted
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ObjectRef:
-        return self
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -44,7 +44,7 @@ class PendingTask(Struct, eq=False):
     returns: tuple[bytes, ...]  # the objects that the task makes, other than a generator's items
     size_bytes: int  # of its message
     registration: Registration | None = None
-    pool: int = 0  # of the workers that may run it
+    pool: int = 0  # of the workers that may run it; an actor's calls have none
     retries_left: int = 0
     held: tuple[bytes, ...] = ()  # objects that live at least as long as this task
     slots: Sequence[Slot] = ()  # whole arguments that are references
@@ -75,7 +75,10 @@ class CallEncoder:
         self._put = put
 
     def register(self, function: Function) -> Registration:
-        """Pickle the function: once a runtime, where `function.registration` is kept."""
+        """Pickle the function, unless this runtime has it already."""
+        known: Registration | None = function.registration
+        if known is not None and known.runtime_id == self._runtime_id:
+            return known
         try:
             value = serialize.dumps(function.target)
         except SerializationError as error:

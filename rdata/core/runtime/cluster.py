@@ -51,9 +51,7 @@ class ClusterRuntime(NodeProcess):
     ) -> Returned:
         """See Runtime."""
         self._begin()
-        registration: Registration | None = function.registration
-        if registration is None or registration.runtime_id != self.process_id:
-            registration = self._encoder.register(function)
+        registration = self._encoder.register(function)
         depth = self.host.depth + 1 if self.host is not None else 0
         last_options, last_depth, pool = self._last_pool  # many tasks are of one kind
         if last_options is not options or last_depth != depth:
@@ -86,9 +84,7 @@ class ClusterRuntime(NodeProcess):
     ) -> ObjectRef:
         """See Runtime."""
         self._begin()
-        registration: Registration | None = cls.registration
-        if registration is None or registration.runtime_id != self.process_id:
-            registration = self._encoder.register(cls)
+        registration = self._encoder.register(cls)
         if options.get_if_exists and options.name:
             with contextlib.suppress(ValueError):  # there is none yet
                 return self.find_actor(options.name, options.namespace)[0]
@@ -148,7 +144,8 @@ class ClusterRuntime(NodeProcess):
             self.actors.call(actor.id, call)
             self._send_soon()
             results = self._results(call)
-        self.interrupts.check()
+        if self.interrupts.is_pending:
+            self.interrupts.check()
         return results
 
     def find_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef, ActorInterface]:
@@ -341,7 +338,7 @@ class ClusterRuntime(NodeProcess):
             pool,
             retries_left,
         )
-        if size < 0:  # most calls have atoms, which go as they are
+        if size < 0:  # there is more to do; most calls have atoms, which go as they are
             self._add_arguments(task, args, kwargs)
         return task
 
@@ -367,7 +364,8 @@ class ClusterRuntime(NodeProcess):
                 )
 
     def _pool_of(self, options: TaskOptions, depth: int) -> int:
-        pool = self.tasks.pool_of({"CPU": options.num_cpus, **options.resources}, depth)
+        with self.lock:
+            pool = self.tasks.pool_of({"CPU": options.num_cpus, **options.resources}, depth)
         self._last_pool = options, depth, pool
         return pool
 
@@ -494,5 +492,4 @@ class ClusterRuntime(NodeProcess):
             self.interrupts.check()
             now = time.monotonic()
         self._begun_at = now
-        if self._failure is not None:
-            raise self._failure
+        self._check_alive()

@@ -103,9 +103,9 @@ class ObjectTable:
     def fill(
         self, values: list[m.Value | None], refs: Sequence[ObjectRef], missing: Sequence[int]
     ) -> list[int]:
-        """Set those of the `values` of `refs` that are missing, and known; which are not?
+        """Fill in the `values` of `refs` at the positions `missing`, where they are known.
 
-        `missing` are positions, as is what this returns.
+        Returns the positions that are missing still.
         """
         get = self._entries.get
         left = []

@@ -440,7 +440,11 @@ class NodeProcess:
 
 
 class _Released(deque[Any]):
-    """What finalisers have noted; the first one after `expect` calls `on_first`."""
+    """What finalisers have noted. The first one calls `on_first`, and so does that after `expect`.
+
+    Those between go to C code, which this lets `append` stand for. Whoever notes has ready what
+    it notes: a note that found that code before `expect` and came after would lie unseen.
+    """
 
     def __init__(self, on_first: Callable[[], None]) -> None:
         super().__init__()
@@ -448,8 +452,9 @@ class _Released(deque[Any]):
 
     def append(self, noted: Any) -> None:
         super().append(noted)
-        self.__dict__["append"] = super().append  # for those that follow: it is C code
-        self._on_first()
+        if "append" not in self.__dict__:
+            self.__dict__["append"] = super().append
+            self._on_first()
 
     def expect(self) -> None:
         self.__dict__.pop("append", None)

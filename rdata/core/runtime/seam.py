@@ -76,8 +76,9 @@ class Runtime(Protocol):
         kwargs: dict[str, Any],
         options: TaskOptions,
     ) -> Returned:
-        """Run the function somewhere. One reference, a list of `num_returns`, or a generator.
+        """Run the function somewhere: what `.remote()` returns.
 
+        That is one reference, a list of `num_returns`, None for 0, or a generator of them.
         References among `args` and the values of `kwargs` are replaced by their values before
         the function is called; those nested deeper stay references. Raises SerializationError
         at once if an argument or the function cannot travel.

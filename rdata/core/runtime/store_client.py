@@ -65,7 +65,7 @@ class StoreClient:
                 fd,
                 opened.offset,
                 opened.size,
-                lambda is_tainted: self._unpinned.append((object_id, is_tainted)),
+                lambda is_tainted: self._unpin(object_id, is_tainted),
             )
         self._mapped[object_id] = weakref.ref(view.obj), opened.size
         return view
@@ -89,7 +89,12 @@ class StoreClient:
 
     def _unread(self, object_id: bytes, answer: Any) -> None:
         if isinstance(answer, Opened) and answer.is_known:
-            self._unpinned.append((object_id, False))
+            self._unpin(object_id, False)
+
+    def _unpin(self, object_id: bytes, is_tainted: bool) -> None:
+        """Let `flush` tell the agent. In finalisers too."""
+        noted = object_id, is_tainted
+        self._unpinned.append(noted)
 
     def flush(self) -> None:
         """Tell the agent which views have gone."""

@@ -20,6 +20,7 @@ from msgspec import Struct, field
 
 _MIN_RUN_S = 20e-6  # what a task costs its worker beside the function
 BATCH = 64  # calls that are held back at most; more: workers wait longer for the first of them
+_LAST_RUNS = 4  # after so many that took long, the function is known to; more: slower replies
 _MAX_AHEAD = 1000  # tasks on one worker; more would only be taken back
 _MAX_WANTED = 256  # leases asked for at once; grants of more come when these are used
 _REFILL_AT = 0.5  # of the target; more: smaller frames; less: a worker may run dry meanwhile
@@ -419,10 +420,21 @@ class Submitter:
 def _followed(known_s: float, run_times: Sequence[float]) -> float:
     """What is known of a function's run time, after it has run so often more.
 
-    Up fast, down slowly: to send too far ahead costs more than too little.
+    Up fast, down slowly: to send too far ahead costs more than too little. Of many runs, only the
+    last few are looked at one by one, the others as if all had taken what they took on average.
     """
-    mean_s = sum(run_times) / len(run_times)
-    return mean_s + (known_s - mean_s) * (0.5 if mean_s > known_s else 0.9) ** len(run_times)
+    others, last = run_times[:-_LAST_RUNS], run_times[-_LAST_RUNS:]
+    if others:
+        mean_s = max(_MIN_RUN_S, sum(others) / len(others))
+        known_s = mean_s + (known_s - mean_s) * _kept(known_s, mean_s) ** len(others)
+    for given_s in last:
+        run_s = max(_MIN_RUN_S, given_s)
+        known_s = run_s + (known_s - run_s) * _kept(known_s, run_s)
+    return known_s
+
+
+def _kept(known_s: float, run_s: float) -> float:
+    return 0.5 if run_s > known_s else 0.9
 
 
 def _batches(tasks: list[Queued], limit_bytes: int) -> Iterator[list[Queued]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -131,6 +130,7 @@ def test_references_compare_hash_and_show_themselves() -> None:
     ref = rdata.put([1])
     (same,) = rdata.get(identity.remote([ref]))
     assert same == ref
+    assert not same != ref  # noqa: SIM202  # that is what is tested
     assert hash(same) == hash(ref)
     assert len({ref, same, rdata.put([1])}) == 2
     assert ref.hex() in repr(ref)
@@ -140,14 +140,6 @@ def test_references_compare_hash_and_show_themselves() -> None:
 def test_a_reference_cannot_be_pickled_by_the_way() -> None:
     with pytest.raises(TypeError, match="ObjectRef"):
         pickle.dumps(rdata.put(1))
-
-
-def test_a_copy_of_a_reference_is_the_reference() -> None:
-    ref = rdata.put(1)
-    for copied in (copy.copy(ref), copy.deepcopy({"inside": [ref]})["inside"][0]):
-        assert copied is ref  # another one would let go of the value once too often
-    del copied
-    assert rdata.get(ref) == 1
 
 
 def test_put_of_a_reference_is_refused() -> None:

@@ -148,6 +148,17 @@ def test_what_is_learned_does_not_depend_on_how_many_replies_come_together(run_s
     assert {supplied(2), supplied(3), supplied(6)} == {one_by_one}
 
 
+def test_that_the_last_of_many_runs_took_long_is_seen_at_once(taught: Desk) -> None:
+    tasks = taught.submit(*[FAST] * 100)
+    assert pushed(taught.take(), 1) == tasks
+    replies = [Reply(task.id, 0, 20e-6, []) for task in tasks]
+    for reply in replies[-2:]:
+        reply.run_s = TARGET_S / 4
+    taught.submitter.finished(1, replies, taught.now)
+    taught.submit(*[FAST] * 100)
+    assert 4 <= len(pushed(taught.take(), 1)) <= 6
+
+
 def test_of_a_forgotten_function_nothing_is_known(taught: Desk) -> None:
     taught.submitter.forget_function(FAST)
     tasks = taught.submit(*[FAST] * 5)
