@@ -11,7 +11,7 @@ taken back and goes to whoever is free.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterator, Sequence
 from operator import itemgetter
 from typing import Protocol
@@ -84,16 +84,11 @@ class _Pool(Struct):
     num_stale: int = 0
 
 
-class _Counts(defaultdict[bytes, int]):
-    def __init__(self) -> None:
-        super().__init__(int)
-
-
 class _Lease(Struct):
     id: int
     pool: _Pool
     running: dict[bytes, Queued] = field(default_factory=dict)  # sent, in order, not finished
-    functions: defaultdict[bytes, int] = field(default_factory=_Counts)  # how many run of each
+    functions: Counter[bytes] = field(default_factory=Counter)  # how many run of each
     warm: set[bytes] = field(default_factory=set)  # functions that have run
     ahead_bytes: int = 0
     since: float = 0.0  # of the last sign of life; of idleness while nothing runs
