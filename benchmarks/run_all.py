@@ -21,6 +21,7 @@ from table import Bar, Row, markdown
 THEMES = (
     "start",
     "tasks",
+    "steps",
     "actors",
     "store",
     "cluster",
