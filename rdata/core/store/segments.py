@@ -18,6 +18,7 @@ import mmap
 import os
 import sys
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,13 +26,14 @@ from rdata.core.store.pages import PAGE_BYTES
 from rdata.errors import ObjectStoreFullError
 
 Part = bytes | bytearray | memoryview
+_Piece = tuple[int, list[memoryview]]  # where it is to be written, and what
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23  # since Linux 5.14
 _MAP_FAILED = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
 _COPY_BYTES = 1 << 20  # a slice assignment holds the GIL; larger: other threads wait longer for it
-_HALVES_BYTES = 16 << 20  # cold objects that two threads write; smaller: threads that do not pay
-_POPULATE_BYTES = 2 * _COPY_BYTES  # made resident in one call; larger: out of the cache when copied
+_SHARED_BYTES = 16 << 20  # cold objects that two threads write; smaller: threads that do not pay
+_PIECE_BYTES = 2 * _COPY_BYTES  # made resident in one call; larger: out of the cache when copied
 _IOV_MAX = 1024  # buffers that one pwritev takes
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -179,32 +181,27 @@ class WritableSegment:
     def _write_cold(self, offset: int, parts: list[memoryview], size: int) -> None:
         # Faster than the mapping here: a page that is written whole is not zeroed before, and
         # does not fault. And there is an error, not a signal, where memory runs out.
-        if size < _HALVES_BYTES or len(os.sched_getaffinity(0)) < 2:
-            _write_all(self._fd, parts, offset)
-            self._set_mapped(offset, size, is_mapped=False)
+        if size < _SHARED_BYTES or len(os.sched_getaffinity(0)) < 2:
+            self._write_piece(offset, parts)
             return
         # A file takes one write at a time. But while one thread writes, another may fault pages in
-        # elsewhere, and most of the time goes into finding the pages.
-        middle = (offset + size // 2) // PAGE_BYTES * PAGE_BYTES
-        first, second = _split(parts, middle - offset)
+        # elsewhere, and most of the time goes into finding the pages. One goes forwards, one
+        # backwards, until they meet: they are not equally fast.
+        pieces = _cut(parts, offset)
         with ThreadPoolExecutor(1) as another:
-            writing = another.submit(_write_all, self._fd, first, offset)
-            self._write_through_mapping(middle, second)
+            writing = another.submit(_work_off, pieces, pieces.popleft, self._write_piece)
+            _work_off(pieces, pieces.pop, self._write_piece_through_mapping)
         writing.result()
-        self._set_mapped(offset, middle - offset, is_mapped=False)
 
-    def _write_through_mapping(self, offset: int, parts: list[memoryview]) -> None:
-        """Write to cold pages, a few at a time, each made resident shortly before."""
-        resident, end = offset, offset + sum(map(len, parts))
+    def _write_piece(self, offset: int, parts: list[memoryview]) -> None:
+        self._set_mapped(offset, sum(map(len, parts)), is_mapped=False)
+        _write_all(self._fd, parts, offset)
+
+    def _write_piece_through_mapping(self, offset: int, parts: list[memoryview]) -> None:
+        self._populate(offset, sum(map(len, parts)))
         for part in parts:
-            for start in range(0, len(part), _COPY_BYTES):
-                piece = part[start : start + _COPY_BYTES]
-                if offset + len(piece) > resident:
-                    length = min(_POPULATE_BYTES, end - resident)
-                    self._populate(resident, length)
-                    resident += length
-                self._memory[offset : offset + len(piece)] = piece
-                offset += len(piece)
+            copy_into(self._memory[offset : offset + len(part)], part)
+            offset += len(part)
 
     def _populate(self, offset: int, length: int) -> None:
         """Make pages resident and mapped; raises ObjectStoreFullError."""
@@ -250,15 +247,40 @@ def copy_into(view: memoryview, data: memoryview) -> None:
         view[start : start + _COPY_BYTES] = data[start : start + _COPY_BYTES]
 
 
-def _split(parts: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
-    """Cut parts after `size` bytes."""
-    first: list[memoryview] = []
-    for i, part in enumerate(parts):
-        if len(part) > size:
-            return [*first, part[:size]], [part[size:], *parts[i + 1 :]]
-        first.append(part)
-        size -= len(part)
-    return first, []
+def _cut(parts: list[memoryview], offset: int) -> deque[_Piece]:
+    """Cut what is written from `offset` on, where multiples of `_PIECE_BYTES` are."""
+    pieces: deque[_Piece] = deque()
+    room = 0
+    for part in parts:
+        at = 0
+        while at < len(part):
+            if not room:
+                pieces.append((offset, []))
+                room = _PIECE_BYTES - offset % _PIECE_BYTES
+            taken = part[at : at + room]
+            pieces[-1][1].append(taken)
+            at += len(taken)
+            offset += len(taken)
+            room -= len(taken)
+    return pieces
+
+
+def _work_off(
+    pieces: deque[_Piece],
+    take: Callable[[], _Piece],
+    write: Callable[[int, list[memoryview]], None],
+) -> None:
+    """Write pieces until none is left; after an error, nobody need go on."""
+    try:
+        while True:
+            try:
+                piece = take()
+            except IndexError:
+                return
+            write(*piece)
+    except BaseException:
+        pieces.clear()
+        raise
 
 
 def _write_all(fd: int, parts: list[memoryview], offset: int) -> None:

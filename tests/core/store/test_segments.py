@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,26 +152,44 @@ class TestWriting:
             os.close(fd)
 
     @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EFAULT])
-    def test_memory_that_runs_out_in_the_second_half_is_a_typed_error(
+    def test_memory_that_runs_out_for_the_mapping_is_a_typed_error(
         self, monkeypatch: pytest.MonkeyPatch, number: int
     ) -> None:
+        has_failed = threading.Event()
+        pwritev = os.pwritev
+
         def fail(*_: object) -> int:
+            has_failed.set()
             ctypes.set_errno(number)
             return -1
 
-        monkeypatch.setattr(segments._libc, "madvise", fail)
-        self.write_in_halves(monkeypatch)
+        def write_later(*arguments: Any) -> int:  # else this thread may do it all
+            assert has_failed.wait(60)
+            return pwritev(*arguments)
 
-    def test_memory_that_runs_out_in_the_first_half_is_a_typed_error(
+        monkeypatch.setattr(segments._libc, "madvise", fail)
+        monkeypatch.setattr(os, "pwritev", write_later)
+        self.write_with_two_threads(monkeypatch)
+
+    def test_memory_that_runs_out_for_the_file_is_a_typed_error(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        has_failed = threading.Event()
+        madvise = segments._libc.madvise
+
         def fail(*_: object) -> None:
+            has_failed.set()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(os, "pwritev", fail)
-        self.write_in_halves(monkeypatch)
+        def populate_later(*arguments: Any) -> Any:
+            assert has_failed.wait(60)
+            return madvise(*arguments)
 
-    def write_in_halves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "pwritev", fail)
+        monkeypatch.setattr(segments._libc, "madvise", populate_later)
+        self.write_with_two_threads(monkeypatch)
+
+    def write_with_two_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
         fd = create_memfd(16 << 20)
         try:
