@@ -1,8 +1,8 @@
 """How much Python does a task cost the program that submits it? Counted, so noise has no part.
 
 Of a trivial task, the bytecodes that all threads of the program run from its submission to its
-result. To count makes them some 50 times slower, and so the clock goes that much slower too: the
-program then groups what it sends and spins before it sleeps as it does at full speed.
+result. To count makes the program far slower, and so the clock that it reads goes slower too: what
+it sends is then grouped much as at full speed.
 """
 
 from __future__ import annotations
@@ -18,19 +18,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from bench_tasks import trivial
 from harness import Options, Sample, compare, main
 from systems import NUM_WORKERS, node, present, warm_workers
 from table import Bar, Row
 
 SYSTEMS = ("rdata", "ppe")
-SLOWER = 50
+SLOWER = 50  # goes the clock
 
 counter = itertools.count()  # a step of C code: threads do not lose each other's counts
-
-
-def trivial(value: int) -> tuple[int, int]:
-    """The smallest task: its result proves that it ran, and where."""
-    return value + 1, os.getpid()
 
 
 def measure(system: str, job: str, options: Options) -> dict[str, Sample]:

@@ -41,7 +41,7 @@ class ObjectTable:
         self._process_id = process_id
         self._peers = peers
         self._agent = agent
-        self.on_actor_unheld: Callable[[bytes], bool] | None = None  # False if it is no actor
+        self.on_actor_unheld: Callable[[bytes], bool] | None = None  # False if it was no actor's
         self.on_freed: Callable[[bytes], None] | None = None  # one of this process's own
         self.on_lost: Callable[[bytes], str] | None = None  # makes it again; or says why not
         self._ownership = Ownership()
