@@ -2,6 +2,9 @@
 
 Bars: trivial tasks pipelined ≥ 8 x and one at a time ≥ 1.5 x `ProcessPoolExecutor`; 2,000 tasks
 that take and return 100 KB ≥ 10 x Ray, without a stall; a tree of waiting tasks ≤ 1/15 of Ray.
+
+How far 100 KB can get is measured beside them: one core calls the function where the payloads
+are, and two bare processes get one payload at a time through a pipe, in whatever order.
 """
 
 from __future__ import annotations
@@ -11,14 +14,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from harness import Options, Sample, compare, main
 from systems import NUM_WORKERS, node, present, warm_workers
 from table import Bar, Row
 
-SYSTEMS = ("rdata", "ppe", "pool", "ray")
+SYSTEMS = ("rdata", "ppe", "pool", "ray", "bare", "one core")
 PAYLOAD_BYTES = 100_000
+NUM_WARM = 20
 TREE_DEPTH = 5
 STALL_S = 1.0  # 2,000 tasks take about as long: nobody should wait that long for the next result
 
@@ -40,29 +46,42 @@ def nap(_: int) -> int:
 
 
 def measure(system: str, job: str, options: Options) -> dict[str, Sample]:
+    if system == "one core":
+        return measure_large(options, stamp, list)
+    if system == "bare":
+        return measure_bare(options)
     if system == "ppe":
         with ProcessPoolExecutor(NUM_WORKERS) as executor:
             list(executor.map(nap, range(NUM_WORKERS)))
-            return measure_trivial(
-                options,
-                lambda value: executor.submit(trivial, value),
-                lambda futures: [future.result() for future in futures],
-            )
+
+            def results(futures: Sequence[Any]) -> list[Any]:
+                return [future.result() for future in futures]
+
+            return {
+                **measure_trivial(options, partial(executor.submit, trivial), results),
+                **measure_large(options, partial(executor.submit, stamp), results),
+            }
     if system == "pool":
         with multiprocessing.Pool(NUM_WORKERS) as pool:
             pool.map(nap, range(NUM_WORKERS), chunksize=1)
-            return measure_trivial(
-                options,
-                lambda value: pool.apply_async(trivial, (value,)),
-                lambda results: [result.get() for result in results],
-            )
+
+            def submit(function: Callable[[Any], Any], argument: Any) -> Any:
+                return pool.apply_async(function, (argument,))
+
+            def values(results: Sequence[Any]) -> list[Any]:
+                return [result.get() for result in results]
+
+            return {
+                **measure_trivial(options, partial(submit, trivial), values),
+                **measure_large(options, partial(submit, stamp), values),
+            }
     with node(system) as api:
         warm_workers(api)
-        remote = api.remote(trivial)
-        samples = measure_trivial(options, remote.remote, api.get)
-        samples.update(measure_large(api, options))
-        samples["tree"] = measure_tree(api)
-        return samples
+        return {
+            **measure_trivial(options, api.remote(trivial).remote, api.get),
+            **measure_large(options, api.remote(stamp).remote, api.get),
+            "tree": measure_tree(api),
+        }
 
 
 def measure_trivial(
@@ -92,25 +111,72 @@ def measure_trivial(
     }
 
 
-def measure_large(api: Any, options: Options) -> dict[str, Sample]:
+def measure_large(
+    options: Options,
+    submit: Callable[[bytes], Any],
+    get: Callable[[Sequence[Any]], list[bytes]],
+) -> dict[str, Sample]:
     """Tasks that take and return 100 KB, and the longest wait from one result to the next."""
-    count = options.size(2_000, 100)
-    remote = api.remote(stamp)
-    payloads = [index.to_bytes(8, "little") * (PAYLOAD_BYTES // 8) for index in range(count)]
-    api.get([remote.remote(payload) for payload in payloads[:20]])
+    payloads = large_payloads(options)
+    get([submit(payload) for payload in payloads[:NUM_WARM]])
     pids: set[int] = set()
     longest = 0.0
     started = time.perf_counter()
-    refs = [remote.remote(payload) for payload in payloads]
-    for ref, payload in zip(refs, payloads, strict=True):
+    submitted = [submit(payload) for payload in payloads]
+    for one, payload in zip(submitted, payloads, strict=True):
         waiting = time.perf_counter()
-        result = api.get(ref)
+        (result,) = get([one])
         longest = max(longest, time.perf_counter() - waiting)
-        assert result[4:] == payload[4:]
-        pids.add(int.from_bytes(result[:4], "little"))
-    rate = count / (time.perf_counter() - started)
+        pids.add(check_stamp(result, payload))
+    rate = len(payloads) / (time.perf_counter() - started)
     workers = len(pids - {os.getpid()})
     return {"100 KB": Sample(rate, workers=workers), "stall": Sample(longest, workers=workers)}
+
+
+def measure_bare(options: Options) -> dict[str, Sample]:
+    """The same payloads, one at a time to each of two processes, through nothing but pipes."""
+    payloads = large_payloads(options)
+    pipes = []
+    for _ in range(NUM_WORKERS):
+        here, there = multiprocessing.Pipe()
+        multiprocessing.Process(target=stamp_all, args=(there,)).start()
+        here.send_bytes(payloads[0])
+        check_stamp(here.recv_bytes(), payloads[0])
+        pipes.append(here)
+    results = []  # kept, as those of the systems are
+    sent: dict[Any, bytes] = {}
+    left = iter(payloads)
+    started = time.perf_counter()
+    for pipe in pipes:
+        sent[pipe] = next(left)
+        pipe.send_bytes(sent[pipe])
+    while pipes:
+        for pipe in wait(pipes):
+            results.append(pipe.recv_bytes())
+            payload, sent[pipe] = sent[pipe], next(left, b"")
+            pipe.send_bytes(sent[pipe])
+            check_stamp(results[-1], payload)
+            if not sent[pipe]:
+                pipes.remove(pipe)
+    rate = len(payloads) / (time.perf_counter() - started)
+    return {"100 KB": Sample(rate, workers=NUM_WORKERS)}
+
+
+def stamp_all(pipe: Connection) -> None:
+    """A bare process: a stamped payload back for each that comes, until an empty one."""
+    while payload := pipe.recv_bytes():
+        pipe.send_bytes(stamp(payload))
+
+
+def large_payloads(options: Options) -> list[bytes]:
+    count = options.size(2_000, 100)
+    return [index.to_bytes(8, "little") * (PAYLOAD_BYTES // 8) for index in range(count)]
+
+
+def check_stamp(result: bytes, payload: bytes) -> int:
+    """The pid of the process that stamped it."""
+    assert result[4:] == payload[4:]
+    return int.from_bytes(result[:4], "little")
 
 
 def measure_tree(api: Any) -> Sample:
