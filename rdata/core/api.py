@@ -10,7 +10,7 @@ from rdata.core.lifecycle import ensure_runtime, runtime_of
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.runtime import RuntimeContext
 from rdata.core.runtime.seam import Waitable
-from rdata.errors import OptionError
+from rdata.errors import OptionError, TaskError
 
 
 @overload
@@ -24,18 +24,22 @@ def get(refs: ObjectRef | Sequence[ObjectRef], *, timeout: float | None = None) 
     tables are read-only views of shared memory.
 
     Raises what the task raised, also as TaskError; GetTimeoutError; ObjectLostError if the value
-    is gone; ActorDiedError, WorkerCrashedError or TaskCancelledError if it was never made.
+    is gone; ActorDiedError, WorkerCrashedError, TaskCancelledError, TaskUnschedulableError or
+    ActorUnschedulableError if it was never made.
     """
-    if isinstance(refs, ObjectRef):
-        return runtime_of(refs).get([refs], _seconds(timeout))[0]
-    if not isinstance(refs, list | tuple):
-        raise _not_a_ref(refs, "rdata.get takes an ObjectRef or a list of them")
-    for ref in refs:
-        if not isinstance(ref, ObjectRef):
-            raise _not_a_ref(ref, "rdata.get takes an ObjectRef or a list of them")
-    if not refs:
-        return []
-    return runtime_of(refs[0]).get(refs, _seconds(timeout))
+    try:
+        if isinstance(refs, ObjectRef):
+            return runtime_of(refs).get([refs], _seconds(timeout))[0]
+        if not isinstance(refs, list | tuple):
+            raise _not_a_ref(refs, "rdata.get takes an ObjectRef or a list of them")
+        for ref in refs:
+            if not isinstance(ref, ObjectRef):
+                raise _not_a_ref(ref, "rdata.get takes an ObjectRef or a list of them")
+        if not refs:
+            return []
+        return runtime_of(refs[0]).get(refs, _seconds(timeout))
+    except TaskError as error:
+        raise error.with_traceback(None)  # it brings the task's frames; those below are rdata's
 
 
 def put(value: Any) -> ObjectRef:

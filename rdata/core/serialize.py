@@ -14,14 +14,17 @@ from __future__ import annotations
 import copyreg
 import inspect
 import io
+import linecache
 import os
 import pickle
+import re
 import struct
 import sys
 import threading
 import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +47,10 @@ _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
 _ATOM_BYTES = 9  # of a number in a message, at most
 _MIN_INT, _MAX_INT = -(1 << 63), (1 << 64) - 1  # that a message can carry
 _CLOUDPICKLE_REDUCERS = cloudpickle.Pickler.dispatch_table.maps[0]  # without copyreg's
+_reduce_code = _CLOUDPICKLE_REDUCERS[types.CodeType]
 _PLAIN_ITEMS = 32  # past this, cloudpickle's C loop is faster than checking types here
 _PLAIN_LEVELS = 4  # deeper ones may be cycles, or share what each look at would count again
+_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in .+')  # of a traceback
 _PACKAGE_FOLDER = str(Path(rdata.__file__).absolute().parent) + os.sep
 
 RestoreRef = Callable[[bytes, str], ObjectRef]
@@ -216,7 +221,7 @@ def load_error(data: bytes, restore_ref: RestoreRef) -> BaseException:
         return cause
     if not isinstance(cause, BaseException):
         cause = TaskError(text)
-    return TaskError.wrap(cause, origin, frames)
+    return TaskError.wrap(cause, origin, _with_source(frames))
 
 
 def dump_system_error(error: RdataError) -> bytes:
@@ -235,6 +240,18 @@ def format_user_frames(error: BaseException) -> str:
         )
         links.extend(other for other in (link.__cause__, link.__context__) if other is not None)
     return "".join(report.format()).rstrip()
+
+
+def _with_source(frames: str) -> str:
+    """Add the source lines that only this process has: those of a notebook's cells."""
+    lines = []
+    for line, following in pairwise([*frames.split("\n"), ""]):
+        lines.append(line)
+        frame = _FRAME.fullmatch(line)
+        if frame and not following.startswith("    "):
+            source = linecache.getline(frame["file"], int(frame["line"])).strip()
+            lines += [f"    {source}"] if source else []
+    return "\n".join(lines)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -258,6 +275,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         if kind is ObjectRef:
             self._refs.append(value)
             return _restore_ref, (value.id, value.owner)
+        if kind is types.CodeType:
+            # Cloudpickle (3.1.3) leaves the file out; tracebacks need it. A copy, as it has of
+            # all strings there: the same code gives the same bytes, whatever was interned.
+            return _restore_code, ("".join(value.co_filename), *_reduce_code(value))
         if kind in _CLOUDPICKLE_REDUCERS:
             return _CLOUDPICKLE_REDUCERS[kind](value)
         if issubclass(kind, BaseException) and _has_own_constructor(kind):
@@ -288,6 +309,10 @@ def _has_own_constructor(cls: type[BaseException]) -> bool:
         cls.__reduce_ex__
     )
     return not is_pickled_its_own_way and inspect.isfunction(cls.__init__)
+
+
+def _restore_code(filename: str, make: Callable[..., types.CodeType], args: Any) -> types.CodeType:
+    return make(*args).replace(co_filename=filename)
 
 
 def _restore_ref(id: bytes, owner: str) -> ObjectRef:

@@ -27,6 +27,7 @@ from rdata.dataset.physical.work import Work
 from rdata.dataset.planner import Plan
 from rdata.dataset.progress import Progress, open_progress
 from rdata.dataset.sizing import PoolSize, pool_sizes
+from rdata.errors import TaskError
 
 URGENT_S = 5.0  # without an event: then take from every task, lest the one that matters is left out
 
@@ -49,6 +50,8 @@ def execute(plan: Plan, launcher: Launcher) -> Iterator[Output]:
     progress = open_progress(pools if plan.place == "workers" else [])
     try:
         yield from _run(operators, launcher, progress)
+    except TaskError as error:
+        raise error.with_traceback(None)  # it brings the task's frames; those below are rdata's
     finally:
         for operator in operators:
             operator.cancel()

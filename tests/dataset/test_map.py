@@ -190,9 +190,11 @@ class TestFaults:
         assert isinstance(caught.value, TaskError)
         text = "".join(traceback.format_exception(caught.value))
         assert "in map_batches(broken)" in text
-        assert "test_map.py" in text
+        assert f'in map_batches(broken) (File "{__file__}"' in text
         assert "in inner" in text
-        assert "steps.py" not in text
+        assert 'raise ValueError("bad value")' in text
+        frames = caught.value.frames
+        assert frames.count("  File ") == 2, "of broken and of inner"
 
     @pytest.mark.parametrize(
         "build",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -101,10 +102,41 @@ def test_the_users_frames_show_once_and_no_others() -> None:
     error: Any = raised.value
     assert "in deep" in error.frames
     assert "in shallow" in error.frames
+    assert f'File "{__file__}"' in error.frames
+    assert 'raise ValueError("found me")' in error.frames
     assert "rdata/core" not in error.frames
     assert "diver" in error.origin
     shown = "".join(traceback.format_exception(error))
     assert shown.count("in deep") == 1
+    assert len(traceback.extract_tb(error.__traceback__)) == 2  # of this test, and of `get`
+
+
+def test_the_frames_of_a_class_that_travels_by_value() -> None:
+    class Machine:
+        def __init__(self) -> None:
+            self.start()
+
+        def start(self) -> None:
+            raise ValueError("no fuel")
+
+    with pytest.raises(ValueError, match="no fuel") as raised:
+        rdata.get(rdata.remote(lambda: Machine()).remote())
+    frames = raised.value.frames  # type: ignore[attr-defined]
+    assert frames.count(f'File "{__file__}"') == 3
+    assert 'raise ValueError("no fuel")' in frames
+
+
+def test_source_lines_that_only_the_driver_has() -> None:
+    """As in a notebook, whose cells are in no file."""
+    source = "def fail():\n    raise ValueError('in a cell')\n"
+    name = "/nowhere/cell-1.py"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    variables: dict[str, Any] = {}
+    exec(compile(source, name, "exec"), variables)
+    with pytest.raises(ValueError, match="in a cell") as raised:
+        rdata.get(rdata.remote(variables["fail"]).remote())
+    frames = raised.value.frames  # type: ignore[attr-defined]
+    assert f"""File "{name}", line 2, in fail\n    raise ValueError('in a cell')""" in frames
 
 
 def test_a_chained_exception_shows_what_came_before() -> None:
