@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdata import actor, data, exceptions
+    from rdata import dataset as dataset
+    from rdata import errors as errors
     from rdata.core.actor import method
     from rdata.core.api import (
         available_resources,
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "rdata": "actor data exceptions",
+    "rdata": "actor data dataset errors exceptions",
     "rdata.core.actor": "method",
     "rdata.core.api": (
         "available_resources cancel cluster_resources get get_actor get_runtime_context kill "

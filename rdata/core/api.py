@@ -39,7 +39,8 @@ def get(refs: ObjectRef | Sequence[ObjectRef], *, timeout: float | None = None) 
             return []
         return runtime_of(refs[0]).get(refs, _seconds(timeout))
     except TaskError as error:
-        raise error.with_traceback(None)  # it brings the task's frames; those below are rdata's
+        # It brings the frames of the task; those on the way from there are of no use to anyone.
+        raise error.with_traceback(None)  # noqa: B904 - it is the same exception
 
 
 def put(value: Any) -> ObjectRef:

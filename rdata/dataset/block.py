@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from rdata.errors import DataError
-from rdata.lazy import pa
+from rdata.lazy import np, pa
 
 TARGET_BLOCK_BYTES = 16 << 20  # larger: a budget holds fewer blocks; smaller: overhead for each
 MIN_BLOCKS = 16  # rows made in memory are cut into so many, so that a few workers end together
@@ -246,10 +246,10 @@ def column_of(values: Any, name: str, origin: str) -> Any:
         return values
     try:
         if getattr(values, "ndim", 1) > 1:
-            return pa.FixedShapeTensorArray.from_numpy_ndarray(_contiguous(values))
+            return _tensor_column(values)
         return pa.array(values, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        retried = _as_number_column(values)
+        retried = _column_of_mixture(values)
         if retried is not None:
             return retried
         raise DataError(
@@ -261,19 +261,29 @@ def column_of(values: Any, name: str, origin: str) -> Any:
         ) from error
 
 
-def _contiguous(values: Any) -> Any:
-    return values if values.flags.c_contiguous else values.copy(order="C")
+def _tensor_column(values: Any) -> Any:
+    shape = values.shape[1:]
+    if values.dtype.kind not in "iuf" or 0 in shape:
+        raise pa.ArrowTypeError(f"there are no tensors of {values.dtype}, shape {shape}")
+    if not len(values):
+        return pa.array([], pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), shape))
+    contiguous = values if values.flags.c_contiguous else values.copy(order="C")
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(contiguous)
 
 
-def _as_number_column(values: Any) -> Any:
-    """Rows may mix numpy and Python numbers, which Arrow refuses to infer a type for."""
-    kinds = {type(value) for value in values if value is not None}
-    if not all(hasattr(kind, "dtype") or kind in (int, float, bool) for kind in kinds):
-        return None
-    plain_values = [value.item() if hasattr(value, "item") else value for value in values]
+def _column_of_mixture(values: Any) -> Any:
+    """Rows may hold arrays, or mix numpy and Python numbers: Arrow infers no type for these."""
+    filled = [value for value in values if value is not None]
+    kinds = {type(value) for value in filled}
     try:
+        if kinds == {np.ndarray} and len(filled) == len(values):
+            shapes = {(value.shape, value.dtype) for value in filled}
+            return _tensor_column(np.stack(filled)) if len(shapes) == 1 else None
+        if not all(hasattr(kind, "dtype") or kind in (int, float, bool) for kind in kinds):
+            return None
+        plain_values = [value.item() if hasattr(value, "item") else value for value in values]
         return pa.array(plain_values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError):
         return None
 
 
@@ -282,5 +292,12 @@ def pylist(block: pa.Table) -> list[dict[str, Any]]:
     if not block.num_columns:
         return [{} for _ in range(block.num_rows)]
     names = block.column_names
-    columns = [column.to_pylist() for column in block.columns]
+    columns = [_python_values(column) for column in block.columns]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _python_values(column: pa.ChunkedArray[Any]) -> list[Any]:
+    if isinstance(column.type, pa.FixedShapeTensorType):  # whose own lists are flat
+        return [tensor.to_numpy().tolist() if tensor.is_valid else None for tensor in column]
+    values: list[Any] = column.to_pylist()
+    return values

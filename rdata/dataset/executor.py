@@ -51,7 +51,8 @@ def execute(plan: Plan, launcher: Launcher) -> Iterator[Output]:
     try:
         yield from _run(operators, launcher, progress)
     except TaskError as error:
-        raise error.with_traceback(None)  # it brings the task's frames; those below are rdata's
+        # It brings the frames of the task; those on the way from there are of no use to anyone.
+        raise error.with_traceback(None)  # noqa: B904 - it is the same exception
     finally:
         for operator in operators:
             operator.cancel()

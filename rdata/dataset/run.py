@@ -113,7 +113,7 @@ def write_parquet(operator: Operator, sink: ParquetSink, mode: SaveMode) -> None
         planned = plan(Write(operator, sink))
         results = list(execute(planned, launcher_for(planned)))
         files: list[WrittenFile] = [file for result in results for file in result]
-        files = [file for file in files if file.num_rows] or files[:1]
+        files = [file for file in files if file.num_rows] or files[:1] or [sink.write_nothing()]
         files = _with_one_schema(files, sink, is_local=planned.place == "driver")
         sink.job.publish(files, mode)
     except BaseException:

@@ -124,6 +124,16 @@ def test_arrays_of_more_dimensions_are_tensors() -> None:
     np.testing.assert_array_equal(to_batch(block.slice(1, 2), "numpy")["image"], images[1:3])
 
 
+def test_tensors_of_no_rows_and_what_cannot_be_a_tensor() -> None:
+    images = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    empty = to_block({"image": images[:0]}, "test")
+    assert empty.schema == to_block({"image": images}, "test").schema
+    assert to_batch(empty, "numpy")["image"].shape == (0, 3, 2)
+    for values in (images[:, :0], images > 3, images.astype(str), images.astype(complex)):
+        with pytest.raises(DataError, match=r"column 'image'.*there are no tensors of"):
+            to_block({"image": values}, "test")
+
+
 def test_restoring_leaves_alone_what_the_function_changed() -> None:
     given_schema = pa.schema([("a", pa.int64()), ("d", pa.decimal128(3, 1)), ("n", pa.date32())])
     result = pa.table(

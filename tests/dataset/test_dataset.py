@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -33,6 +34,18 @@ MIXED = pa.table(
 
 def ids(rows: list[dict[str, Any]]) -> list[Any]:
     return [row["id"] for row in rows]
+
+
+def test_arrays_in_rows_are_tensors_and_come_back_as_nested_lists() -> None:
+    arrays = [np.full((2, 3), i) for i in range(3)]
+    dataset = rdata.from_items([{"v": array} for array in arrays])
+    assert dataset.take_all() == [{"v": array.tolist()} for array in arrays]
+    np.testing.assert_array_equal(dataset.take_batch(3)["v"], np.stack(arrays))
+    mapped = rdata.range(3).map(lambda row: {"v": np.full((2, 3), row["id"])})
+    assert mapped.take_all() == dataset.take_all()
+    for odd in (np.ones((3, 2)), np.ones((2, 3)), None, 1):  # of another shape, of another type
+        with pytest.raises(DataError, match="from_items: column 'v' cannot become"):
+            rdata.from_items([{"v": arrays[0]}, {"v": odd}])
 
 
 class TestTaking:

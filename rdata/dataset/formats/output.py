@@ -15,6 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def output_job(
         folder = folder.split("://", 1)[1]
     if not is_remote(folder):
         folder = str(Path(folder).expanduser().absolute())
-    write_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+    write_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
     return OutputJob(folder.rstrip("/") or "/", write_id, suffix, storage_options)
 
 

@@ -263,6 +263,12 @@ class ParquetSink(Struct, frozen=True):
                 writing.close()
         return files
 
+    def write_nothing(self) -> WrittenFile:
+        """Write a file without rows and columns: what readers of the folder need at least."""
+        file = self.job.new_file(0, 0, pa.schema([]))
+        _Writing(self, file, no_rows(file.schema)).close()
+        return file
+
     def recast(self, file: WrittenFile, schema: pa.Schema) -> WrittenFile:
         """Write a file again, with the schema that the other files of the job have."""
         recast = self.job.recast_file(file, schema)

@@ -119,8 +119,11 @@ def test_the_frames_of_a_class_that_travels_by_value() -> None:
         def start(self) -> None:
             raise ValueError("no fuel")
 
+    def run() -> None:
+        Machine()
+
     with pytest.raises(ValueError, match="no fuel") as raised:
-        rdata.get(rdata.remote(lambda: Machine()).remote())
+        rdata.get(rdata.remote(run).remote())
     frames = raised.value.frames  # type: ignore[attr-defined]
     assert frames.count(f'File "{__file__}"') == 3
     assert 'raise ValueError("no fuel")' in frames
