@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--out", help="folder for the Parquet files; default: a temporary one")
     parser.add_argument("--rows", type=int, default=200_000, help="of the CSV that is made")
     arguments = parser.parse_args()
+    if arguments.rows < 1:
+        parser.error("--rows starts at 1")
     with tempfile.TemporaryDirectory() as folder:
         source = arguments.source
         if source is None:

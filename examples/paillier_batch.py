@@ -1,6 +1,6 @@
 """Add encrypted numbers: Paillier encryption, one number a task, many a task, and in a dataset.
 
-    pip install 'rdata[crypto]'
+    pip install -e '.[crypto]'      (in a checkout; `make install` does it)
     python examples/paillier_batch.py [--numbers 200] [--batch 25] [--bits 1024]
 
 Encrypting a number takes a millisecond of pure computation, so it pays to spread over cores, and
@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--bits", type=int, default=1024)
     arguments = parser.parse_args()
+    if arguments.numbers < 1 or arguments.batch < 1 or arguments.bits < 64:
+        parser.error("--numbers and --batch start at 1, --bits at 64")
     public, private = generate_paillier_keypair(n_length=arguments.bits)
     numbers = list(range(1, arguments.numbers + 1))
     size = arguments.batch

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "--temp-dir",
         metavar="FOLDER",
         default=default_temp_dir(),
-        help="where the node's folder is made (default: RDATA_TEMP_DIR, TMPDIR, or %(default)s)",
+        help="where the node's folder is made (default: RDATA_TEMP_DIR, or TMPDIR, or /tmp)",
     )
     parser.add_argument(
         "--token-file",

@@ -98,7 +98,7 @@ def create_session(temp_dir: str) -> Session:
         os.close(lock_fd)
         raise NodeStartError(
             f"the temp dir's path is too long for a Unix socket: {session.socket_path}; "
-            "set TMPDIR (or --temp-dir) to a shorter one"
+            "set RDATA_TEMP_DIR, or TMPDIR, or --temp-dir, to a shorter one"
         )
     return session
 
