@@ -182,8 +182,8 @@ def runtime_of(ref: ObjectRef | ObjectRefGenerator) -> Runtime:
     runtime = ref._runtime
     if runtime is not current():
         raise ObjectLostError(
-            f"{ref!r} belongs to a runtime that rdata.shutdown() has ended, and its value is gone: "
-            "make it again after rdata.init()"
+            f"{ref!r} belongs to a runtime that this process does not have: rdata.shutdown() has "
+            "ended it, or it is that of the process which forked this one. Make it again here"
         )
     return runtime
 

@@ -271,7 +271,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         if kind is type and _is_importable(value):
             return NotImplemented
         if kind is types.FunctionType or issubclass(kind, type):
-            return super().reducer_override(value)
+            reduced = super().reducer_override(value)
+            return _with_slots(value, reduced) if "__slots__" in vars(value) else reduced
         if kind is ObjectRef:
             self._refs.append(value)
             return _restore_ref, (value.id, value.owner)
@@ -309,6 +310,13 @@ def _has_own_constructor(cls: type[BaseException]) -> bool:
         cls.__reduce_ex__
     )
     return not is_pickled_its_own_way and inspect.isfunction(cls.__init__)
+
+
+def _with_slots(cls: type, reduced: Any) -> Any:
+    """Cloudpickle sets `__slots__` when the class is made, too late to make slots of them."""
+    if reduced is not NotImplemented and reduced[0].__name__ == "_make_skeleton_class":
+        reduced[1][3]["__slots__"] = vars(cls)["__slots__"]
+    return reduced
 
 
 def _restore_code(filename: str, make: Callable[..., types.CodeType], args: Any) -> types.CodeType:

@@ -290,6 +290,10 @@ class TaskRunner:
             values, is_error = self._run_function(call, adopted)
             num_items = -1
         run_s = time.monotonic() - started
+        if self._runtime.is_left:  # the function forked, and returned in the child too
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
         self._decoder.forget_unread()
         is_retryable = is_error and message.retry_exceptions
         reply = m.Reply(message.id, message.attempt, run_s, values, num_items, is_retryable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from pathlib import Path
 
 from rdata.config import Settings
 from rdata.core import messages as m
-from rdata.core import runtime as runtimes
 from rdata.core.ids import new_process_id
 from rdata.core.launch import NodeOptions, launch_node
 from rdata.core.node_files import TOKEN_VARIABLE, choose_node
@@ -88,18 +88,11 @@ def _connect(
 def _print_log(message: m.LogLines) -> None:
     stream = sys.stderr if message.is_stderr else sys.stdout
     prefix = f"({message.name} pid={message.pid}) "
-    try:
-        stream.write("".join(f"{prefix}{line}\n" for line in message.lines))
+    text = "".join(f"{prefix}{line}\n" for line in message.lines)
+    # The program's stream may be None, closed, or anything with a `write`: that is its affair.
+    with contextlib.suppress(Exception):
+        try:
+            stream.write(text)
+        except UnicodeEncodeError as error:
+            stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
         stream.flush()
-    except (ValueError, OSError):  # the program has closed it
-        return
-
-
-def _leave_in_child() -> None:
-    runtime = runtimes.current()
-    if isinstance(runtime, ClusterRuntime):
-        runtimes.install(None)  # the child may init a node of its own
-        runtime.close_in_child()
-
-
-os.register_at_fork(after_in_child=_leave_in_child)

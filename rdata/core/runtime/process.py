@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from rdata.config import Settings
 from rdata.core import ids, serialize
 from rdata.core import messages as m
+from rdata.core import runtime as runtimes
 from rdata.core.ids import task_ids
 from rdata.core.object_ref import ObjectRef
 from rdata.core.runtime.actors import ActorTable
@@ -40,9 +41,7 @@ from rdata.core.runtime.seam import Runtime
 from rdata.core.runtime.store_client import StoreClient
 from rdata.core.runtime.tasks import TaskTable
 from rdata.core.serialize import Serialized
-from rdata.core.specs import (
-    TaskOptions,
-)
+from rdata.core.specs import TaskOptions
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop, Timer
 from rdata.errors import GetTimeoutError, NodeDiedError, ObjectLostError
@@ -123,6 +122,7 @@ class NodeProcess:
         self._awaited: list[Callable[[], None]] = []  # callbacks of `on_ready` that are to come
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self.is_left = False  # this process is a forked child of the one that the runtime is of
         self._registered = Waiter(1)
         self._at_shutdown: Callable[[], None] | None = None
 
@@ -161,9 +161,12 @@ class NodeProcess:
                 self.agent.ask(m.Leave, self.settings.connect_timeout_s)
         self.interrupts.restore()
         self._fail(NodeDiedError("rdata.shutdown() was called in this process"))
-        self.loop.call_soon(self._close_connections)
+        if self.loop.is_current():  # on the loop's thread, or in a signal's handler amid a `get`
+            self._close_connections()
+        else:
+            self.loop.call_soon(self._close_connections)
         self.loop.stop()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and not self.loop.is_current():
             self._thread.join()
             self.loop.close()
         if self._callbacks is not None:
@@ -181,6 +184,7 @@ class NodeProcess:
 
     def close_in_child(self) -> None:
         """After a fork, in the child: let go of descriptors, tell nobody."""
+        self.is_left = True
         if self._agent_connection is not None and not self._agent_connection.is_closed:
             self._agent_connection.close_in_child()
         self.peers.close_in_child()
@@ -372,7 +376,8 @@ class NodeProcess:
             case m.LogLines() if self._on_log is not None:
                 self._on_log(message)
             case m.Warn(text):
-                sys.stderr.write(f"rdata: {text}\n")
+                with contextlib.suppress(AttributeError, ValueError, OSError):  # closed, or None
+                    sys.stderr.write(f"rdata: {text}\n")
             case m.Registered(node_id, address):
                 self.node_id = self._encoder.node_id = node_id
                 self.address = f"{self.process_id.hex()}@{address}"
@@ -459,5 +464,14 @@ class _Released(deque[Any]):
     def expect(self) -> None:
         self.__dict__.pop("append", None)
 
+
+def _leave_in_child() -> None:
+    runtime: object = runtimes.current()
+    if isinstance(runtime, NodeProcess):
+        runtimes.install(None)  # the child may init a node of its own
+        runtime.close_in_child()
+
+
+os.register_at_fork(after_in_child=_leave_in_child)
 
 _NO_TIMER = Timer(0.0, lambda: None)

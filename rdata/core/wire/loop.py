@@ -140,6 +140,11 @@ class Loop:
         if gate.acquire(blocking=False):
             return True
         me = threading.get_ident()
+        if me == self._leader and me not in self.busy:  # a signal's handler, amid a wait in here
+            try:
+                return self._turn_until(gate, timeout_s, check)
+            finally:
+                self.busy.discard(me)
         self.busy.add(me)
         try:
             if self._try_lead():
@@ -173,16 +178,21 @@ class Loop:
     def _lead_until(
         self, gate: threading.Lock, timeout_s: float | None, check: Callback | None
     ) -> bool:
-        started = self._led_since
         try:
-            while not gate.acquire(blocking=False):
-                left_s = None if timeout_s is None else started + timeout_s - time.monotonic()
-                if left_s is not None and left_s <= 0:
-                    return False
-                self._turn(left_s, check)
-            return True
+            return self._turn_until(gate, timeout_s, check)
         finally:
             self._let_go()
+
+    def _turn_until(
+        self, gate: threading.Lock, timeout_s: float | None, check: Callback | None
+    ) -> bool:
+        started = time.monotonic()
+        while not gate.acquire(blocking=False):
+            left_s = None if timeout_s is None else started + timeout_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return False
+            self._turn(left_s, check)
+        return True
 
     def _try_lead(self) -> bool:
         """Become the leader, if that is the loop's own thread, or nobody."""

@@ -11,6 +11,13 @@ class Mine:
     def __hash__(self):
         return hash(self.value)
 
+class Slotted:
+    __slots__ = ("__hidden", "value")
+    def __init__(self, value):
+        self.value = self.__hidden = value
+    def hidden(self):
+        return self.__hidden
+
 class MyError(Exception):
     def __init__(self, mine, *, hint):
         super().__init__(mine)
@@ -34,6 +41,14 @@ class Keeper:
         return self.mine
     def fail(self):
         raise MyError(self.mine, hint="look there")
+
+@rdata.remote
+def again(slotted):
+    assert not hasattr(slotted, "__dict__")
+    return Slotted(slotted.value + slotted.hidden())
+
+slotted = rdata.get(again.remote(Slotted(4)))
+assert type(slotted) is Slotted and (slotted.value, slotted.hidden()) == (8, 8)
 
 result = rdata.get(double.remote(Mine(4)))
 assert type(result) is Mine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults.programs import Program
 
 PRINTS = """
@@ -85,3 +87,43 @@ def test_the_last_words_before_a_program_ends_come_too() -> None:
         program.run()
         lines = [line.partition(") ")[2] for line in program.out.splitlines()]
         assert sorted(lines) == sorted(f"line {index}" for index in range(300))
+
+
+def test_what_the_programs_encoding_lacks_is_escaped() -> None:
+    with Program(
+        """
+        sys.stdout.reconfigure(encoding="latin-1")
+        rdata.init(num_cpus=1)
+        rdata.get(rdata.remote(lambda: print("before\\n✓ grüße\\nafter")).remote())
+        """
+    ) as program:
+        assert program.wait() == 0
+        data = (program.home / "out").read_bytes().decode("latin-1")
+        lines = [line.partition(") ")[2] for line in data.splitlines()]
+        assert lines == ["before", "\\u2713 gr\xfc\xdfe", "after"]
+
+
+@pytest.mark.parametrize("stream", ["None", "Broken()"])
+def test_a_program_without_a_stdout_misses_nothing_else(stream: str) -> None:
+    with Program(
+        f"""
+        class Broken:
+            def write(self, text):
+                raise KeyError(text)
+        rdata.init(num_cpus=2)
+        kept, sys.stdout = sys.stdout, {stream}
+
+        @rdata.remote
+        class Speaker:
+            def speak(self):
+                print("words", flush=True)
+                return rdata.put(bytes(200_000))
+        for _ in range(20):
+            speaker = Speaker.options(num_cpus=0).remote()
+            ref = rdata.get(speaker.speak.remote(), timeout=30)
+            assert len(rdata.get(ref, timeout=30)) == 200_000
+        sys.stdout = kept
+        """
+    ) as program:
+        program.run()
+        assert program.err == ""

@@ -211,6 +211,29 @@ def test_init_in_a_forked_child() -> None:
         program.run()
 
 
+@pytest.mark.parametrize("then", ["pass", "sys.exit(0)"])
+def test_shutdown_in_a_signal_handler_amid_a_get(then: str) -> None:
+    with Program(
+        f"""
+        def end(*_):
+            rdata.shutdown()
+            report(is_up=rdata.is_initialized())
+            {then}
+        signal.signal(signal.SIGTERM, end)
+        rdata.init(num_cpus=1)
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        try:
+            rdata.get(rdata.remote(time.sleep).remote(1000))
+        except rdata.exceptions.NodeDiedError as error:
+            assert "rdata.shutdown() was called" in str(error)
+        rdata.init(num_cpus=1)
+        assert rdata.get(rdata.remote(lambda: 1).remote()) == 1
+        """
+    ) as program:
+        assert program.report() == {"is_up": False}
+        program.run()
+
+
 def test_multiprocessing_in_a_task() -> None:
     with Program(
         """
@@ -235,6 +258,21 @@ def test_multiprocessing_in_a_task() -> None:
                 os._exit(7)
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+        @rdata.remote
+        def returns_twice():
+            pid = os.fork()
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else "of the child"
+
+        @rdata.remote
+        def child_uses_rdata():
+            pid = os.fork()
+            if pid == 0:
+                os._exit(rdata.get(rdata.remote(lambda: 9).remote()))
+            mine = [rdata.get(rdata.remote(lambda value: value).remote(i)) for i in range(20)]
+            return mine, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        assert rdata.get(returns_twice.remote(), timeout=30) == 0
+        assert rdata.get(child_uses_rdata.remote(), timeout=30) == (list(range(20)), 9)
         assert rdata.get(uses_a_pool.remote(), timeout=30) == [5, 4, 3, 2, 1]
         assert rdata.get(uses_futures.remote(), timeout=30) == [5, 4, 3, 2, 1]
         assert rdata.get(forks.remote(), timeout=30) == 7
