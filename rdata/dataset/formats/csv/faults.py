@@ -154,7 +154,7 @@ def _misfit(
             value=value,
         )
     shown = value.decode("utf-8", "replace")
-    is_given = any(name == column for name, _ in options.column_types)
+    is_given = options.default_column_type is not None or column in dict(options.column_types)
     origin = "the type given" if is_given else "the type that a sample of the files suggests"
     return CsvTypeError(
         f"{path}, line {line}: column {column!r}: value {_short(shown)!r} does not fit {type}, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -45,7 +46,11 @@ _FOREIGN_NAMES = {
     "has_header": "header",
 }
 _ISO8601 = "ISO8601"
-_OBJECTS = ("read_options", "parse_options", "convert_options")
+_OBJECTS = {
+    "read_options": "ReadOptions",
+    "parse_options": "ParseOptions",
+    "convert_options": "ConvertOptions",
+}
 
 
 class CsvOptions(Struct, frozen=True):
@@ -59,6 +64,7 @@ class CsvOptions(Struct, frozen=True):
     header: bool | None = None
     column_names: tuple[str, ...] | None = None
     column_types: tuple[tuple[str, pa.DataType], ...] = ()
+    default_column_type: pa.DataType | None = None
     include_columns: tuple[str, ...] | None = None
     include_missing_columns: bool = False
     null_values: tuple[str, ...] | None = None
@@ -173,8 +179,9 @@ _FIELDS = CsvOptions.__struct_fields__
 def csv_options(**arguments: Any) -> CsvOptions:
     """Make `CsvOptions` from keyword arguments: its fields, and Arrow's three option objects.
 
-    `read_options`, `parse_options` and `convert_options` are `pyarrow.csv`'s; a keyword wins over
-    the same setting in an object. `quote_char` and `escape_char` may be False, as Arrow has it.
+    `read_options`, `parse_options` and `convert_options` are `pyarrow.csv`'s, and mean all that
+    they say, Arrow's defaults included; a keyword wins over the same setting in an object.
+    `quote_char` and `escape_char` may be False, as Arrow has it.
 
     Raises `OptionError` for an unknown name, with a suggestion, or a value that cannot be meant.
 
@@ -200,29 +207,30 @@ def _unknown(name: str) -> str:
 
 
 def _from_object(name: str, given: Any) -> dict[str, Any]:
-    """List what one of Arrow's option objects changes from Arrow's defaults."""
+    """List what one of Arrow's option objects says, in all its settings."""
     if given is None:
         return {}
-    class_name = {
-        "read_options": "ReadOptions",
-        "parse_options": "ParseOptions",
-        "convert_options": "ConvertOptions",
-    }[name]
-    expected = getattr(pa_csv, class_name)
+    expected = getattr(pa_csv, _OBJECTS[name])
     if not isinstance(given, expected):
-        raise OptionError(f"{name} must be a pyarrow.csv.{class_name}, not {type(given).__name__}")
+        raise OptionError(
+            f"{name} must be a pyarrow.csv.{_OBJECTS[name]}, not {type(given).__name__}"
+        )
     default = expected()
-    changed = {
-        field: getattr(given, field)
-        for field in _FIELDS
-        if hasattr(default, field) and getattr(given, field) != getattr(default, field)
-    }
-    if name == "read_options" and given.autogenerate_column_names:
-        changed["header"] = False
-    for field in ("column_names", "include_columns"):  # Arrow's "not given" is an empty list
-        if not changed.get(field, True):
-            del changed[field]
-    return changed
+    settings: dict[str, Any] = {}
+    for setting, _ in inspect.getmembers(expected, inspect.isdatadescriptor):
+        value = getattr(given, setting)
+        if setting in ("column_names", "include_columns"):
+            settings[setting] = value or None  # Arrow's "not given" is an empty list
+        elif setting == "autogenerate_column_names":
+            settings["header"] = False if value else None
+        elif setting in _FIELDS:
+            settings[setting] = value
+        elif setting != "use_threads" and value != getattr(default, setting):
+            raise OptionError(
+                f"{name}: {setting}={value!r} means nothing to read_csv, which cuts files "
+                "at row ends itself; leave it out"
+            )
+    return settings
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -268,7 +276,13 @@ def _types(name: str, value: Any) -> tuple[tuple[str, pa.DataType], ...]:
         return tuple((field.name, field.type) for field in value)
     if not isinstance(value, Mapping):
         raise OptionError(f"{name} must map column names to types, not {value!r}")
-    return tuple((column, arrow_type(column, wanted)) for column, wanted in value.items())
+    return tuple(
+        (column, arrow_type(f"{name}: {column!r}", wanted)) for column, wanted in value.items()
+    )
+
+
+def _type(name: str, value: Any) -> pa.DataType | None:
+    return None if value is None else arrow_type(name, value)
 
 
 def _count(name: str, value: Any) -> int:
@@ -312,6 +326,7 @@ _CHECKS: dict[str, Any] = {
     "column_names": _distinct_names,
     "include_columns": _distinct_names,
     "column_types": _types,
+    "default_column_type": _type,
     "null_values": _names,
     "true_values": _names,
     "false_values": _names,

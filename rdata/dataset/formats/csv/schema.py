@@ -67,6 +67,8 @@ def infer_schema(files: Sequence[InputFile], options: CsvOptions) -> InferredSch
         check_columns(sample.file.path, sample.columns, names, options)
     given = dict(options.column_types)
     _check_named(files[0].path, "column_types", given, [*names, *first])
+    if options.default_column_type is not None:
+        given = dict.fromkeys(names, options.default_column_type) | given
     inferred, num_rows = _infer(samples, [name for name in names if name not in given], options)
     fields = [pa.field(name, given.get(name) or inferred.get(name, pa.string())) for name in names]
     schema = pa.schema(fields)
@@ -246,6 +248,6 @@ def _check_convertible(given: Mapping[str, pa.DataType], options: CsvOptions) ->
             )
         except pa.ArrowNotImplementedError as error:
             raise OptionError(
-                f"column_types: column {name!r}: CSV text cannot be read as {type}; "
+                f"column {name!r}: CSV text cannot be read as {type}; "
                 "read it as 'string' and convert it with map_batches"
             ) from error

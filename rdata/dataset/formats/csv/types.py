@@ -37,16 +37,16 @@ _DATETIME = re.compile(
 )
 
 
-def arrow_type(column: str, wanted: Any) -> pa.DataType:
+def arrow_type(argument: str, wanted: Any) -> pa.DataType:
     """Give the Arrow type for `wanted`: Arrow's own, its name, or a Python, numpy or pandas type.
 
-    Raises `OptionError`, naming the column, for anything else.
+    Raises `OptionError`, naming the argument, for anything else.
 
-    >>> arrow_type("price", "float64")
+    >>> arrow_type("default_column_type", "float64")
     DataType(double)
-    >>> arrow_type("seen", "datetime64[ns, UTC]")
+    >>> arrow_type("column_types: 'seen'", "datetime64[ns, UTC]")
     TimestampType(timestamp[ns, tz=UTC])
-    >>> arrow_type("kind", "category")
+    >>> arrow_type("column_types: 'kind'", "category")
     DictionaryType(dictionary<values=string, indices=int32, ordered=0>)
     """
     if isinstance(wanted, pa.DataType):
@@ -54,14 +54,12 @@ def arrow_type(column: str, wanted: Any) -> pa.DataType:
     if hasattr(wanted, "pyarrow_dtype"):  # pandas.ArrowDtype
         return cast("pa.DataType", wanted.pyarrow_dtype)
     if wanted is decimal.Decimal:
-        raise OptionError(
-            f"column_types: {column!r}: a decimal needs its digits, such as 'decimal128(12, 2)'"
-        )
+        raise OptionError(f"{argument}: a decimal needs its digits, such as 'decimal128(12, 2)'")
     name = _type_name(wanted)
     found = None if name is None else _named_type(name)
     if found is None:
         raise OptionError(
-            f"column_types: {column!r}: {wanted!r} names no Arrow type; give one such as 'int64', "
+            f"{argument}: {wanted!r} names no Arrow type; give one such as 'int64', "
             "'float64', 'string', 'bool', 'date32', 'timestamp[ms]', 'decimal128(12, 2)', "
             "'category', or a pyarrow.DataType"
         )

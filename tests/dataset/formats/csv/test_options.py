@@ -63,6 +63,7 @@ def test_a_name_like_no_other_gets_the_list() -> None:
         ({"column_types": ["int64"]}, "must map column names to types"),
         ({"column_types": {"a": "int65"}}, "column_types: 'a': 'int65' names no Arrow type"),
         ({"column_types": {"a": "decimal"}}, "'a'"),
+        ({"default_column_type": "int65"}, "default_column_type: 'int65' names no Arrow type"),
         ({"null_values": "NA"}, "null_values must be a list of strings"),
         ({"skip_rows": -1}, "skip_rows must be a number of rows"),
         ({"encoding": "utf-88"}, "knows no encoding 'utf-88'"),
@@ -93,15 +94,82 @@ class TestArrowsObjects:
         assert options.null_values == ("-",)
         assert options.include_columns == ("a",)
 
-    def test_defaults_change_nothing(self) -> None:
-        assert (
-            csv_options(
-                read_options=pa_csv.ReadOptions(),
-                parse_options=pa_csv.ParseOptions(),
-                convert_options=pa_csv.ConvertOptions(),
-            )
-            == csv_options()
+    def test_what_they_leave_out_is_arrows_default(self) -> None:
+        options = csv_options(
+            read_options=pa_csv.ReadOptions(),
+            parse_options=pa_csv.ParseOptions(),
+            convert_options=pa_csv.ConvertOptions(null_values=["-"]),
         )
+        assert (options.has_header, options.column_names, options.include_columns) == (
+            True,
+            None,
+            None,
+        )
+        assert options.delimiter_of("a.tsv") == ","
+        assert not options.arrow_convert_options().strings_can_be_null
+        strings = pa_csv.ConvertOptions(null_values=["-"], strings_can_be_null=True)
+        assert csv_options(convert_options=strings).arrow_convert_options().strings_can_be_null
+
+    @pytest.mark.parametrize(
+        ("argument", "kind", "settings"),
+        [
+            (
+                "read_options",
+                pa_csv.ReadOptions,
+                {
+                    "column_names": ["a"],
+                    "encoding": "latin-1",
+                    "skip_rows": 2,
+                    "skip_rows_after_names": 3,
+                },
+            ),
+            (
+                "parse_options",
+                pa_csv.ParseOptions,
+                {
+                    "delimiter": ";",
+                    "double_quote": False,
+                    "escape_char": "!",
+                    "ignore_empty_lines": False,
+                    "invalid_row_handler": len,
+                    "quote_char": "'",
+                },
+            ),
+            (
+                "convert_options",
+                pa_csv.ConvertOptions,
+                {
+                    "auto_dict_encode": True,
+                    "auto_dict_max_cardinality": 3,
+                    "check_utf8": False,
+                    "column_types": {"a": pa.int8()},
+                    "decimal_point": ",",
+                    "default_column_type": pa.int8(),
+                    "false_values": ["n"],
+                    "include_columns": ["a"],
+                    "include_missing_columns": True,
+                    "null_values": ["-"],
+                    "quoted_strings_can_be_null": False,
+                    "strings_can_be_null": True,
+                    "timestamp_parsers": ["%d.%m.%Y"],
+                    "true_values": ["y"],
+                },
+            ),
+        ],
+    )
+    def test_no_setting_is_ignored(
+        self, argument: str, kind: Any, settings: dict[str, Any]
+    ) -> None:
+        from_object = csv_options(**{argument: kind(**settings)})
+        from_keywords = csv_options(**settings)
+        for name in settings:
+            assert getattr(from_object, name) == getattr(from_keywords, name), name
+            assert getattr(from_object, name) != getattr(csv_options(), name), name
+
+    def test_what_has_no_meaning_is_refused(self) -> None:
+        csv_options(read_options=pa_csv.ReadOptions(use_threads=False))
+        with pytest.raises(OptionError, match=r"read_options: block_size=1024 means nothing"):
+            csv_options(read_options=pa_csv.ReadOptions(block_size=1024))
 
     def test_a_keyword_wins(self) -> None:
         options = csv_options(delimiter="|", parse_options=pa_csv.ParseOptions(delimiter=";"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pytest
 
 from rdata.dataset.errors import CsvColumnsError, InputNotFoundError
@@ -130,6 +131,14 @@ class TestSchema:
     def test_given_types_are_taken(self, tmp_path: Path) -> None:
         found = types_of("x,y\n1,2\n", tmp_path, column_types={"y": "string"})
         assert found == ["int64", "string"]
+
+    @pytest.mark.parametrize("by_object", [True, False])
+    def test_a_default_type(self, tmp_path: Path, by_object: bool) -> None:
+        arguments: dict[str, Any] = {"default_column_type": pa.string()}
+        if by_object:
+            arguments = {"convert_options": pa_csv.ConvertOptions(**arguments)}
+        found = types_of("x,y\n1,2\n", tmp_path, column_types={"x": "int8"}, **arguments)
+        assert found == ["int8", "string"]
 
     def test_all_types_given(self, tmp_path: Path) -> None:
         found = types_of("x,y\n1,2\n", tmp_path, column_types={"x": "int8", "y": "float32"})

@@ -72,6 +72,14 @@ def test_a_chain_of_stores(tmp_path: Path) -> None:
     assert read(f"zip://a.csv::file://{tmp_path}/a.zip", 50_000) == EXPECTED
 
 
+def test_arrows_objects_mean_what_they_mean_to_arrow(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", "x,y\n1,-\n-,NA\n")
+    parse = pa_csv.ParseOptions(delimiter=",")
+    convert = pa_csv.ConvertOptions(null_values=["-"], strings_can_be_null=False)
+    found = read(path, parse_options=parse, convert_options=convert)
+    assert found == pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
+
+
 @pytest.mark.parametrize(
     "encoding", ["latin-1", "cp1252", "utf-16", "utf-32-be", "gbk", "utf-8-sig"]
 )
