@@ -252,9 +252,11 @@ def _character(name: str, value: Any) -> str | None:
 def _names(name: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+    is_list = isinstance(value, Iterable) and not isinstance(value, str)
+    items = tuple(value) if is_list else ()
+    if not is_list or not all(isinstance(item, str) for item in items):
         raise OptionError(f"{name} must be a list of strings, not {value!r}")
-    return tuple(value)
+    return items
 
 
 def _distinct_names(name: str, value: Any) -> tuple[str, ...] | None:
@@ -314,9 +316,10 @@ def _encoding(name: str, value: Any) -> str:
 
 
 def _parsers(name: str, value: Any) -> tuple[str, ...]:
-    # Arrow's own object for ISO 8601 is known by its identity, which does not travel.
-    parsers = [_ISO8601 if item is pa_csv.ISO8601 else item for item in value or ()]
-    return _names(name, parsers) or ()
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        # Arrow's own object for ISO 8601 is known by its identity, which does not travel.
+        value = [_ISO8601 if item is pa_csv.ISO8601 else item for item in value]
+    return _names(name, value) or ()
 
 
 _CHECKS: dict[str, Any] = {

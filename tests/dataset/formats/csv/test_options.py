@@ -65,6 +65,10 @@ def test_a_name_like_no_other_gets_the_list() -> None:
         ({"column_types": {"a": "decimal"}}, "'a'"),
         ({"default_column_type": "int65"}, "default_column_type: 'int65' names no Arrow type"),
         ({"null_values": "NA"}, "null_values must be a list of strings"),
+        ({"null_values": 5}, "null_values must be a list of strings, not 5"),
+        ({"column_names": 5}, "column_names must be a list of strings, not 5"),
+        ({"timestamp_parsers": "%d.%m.%Y"}, "timestamp_parsers must be a list of strings, not '%d"),
+        ({"timestamp_parsers": pa_csv.ISO8601}, "timestamp_parsers must be a list of strings"),
         ({"skip_rows": -1}, "skip_rows must be a number of rows"),
         ({"encoding": "utf-88"}, "knows no encoding 'utf-88'"),
         ({"encoding": "hex"}, "knows no encoding 'hex'"),
@@ -178,6 +182,11 @@ class TestArrowsObjects:
     def test_generated_names_mean_no_header(self) -> None:
         options = csv_options(read_options=pa_csv.ReadOptions(autogenerate_column_names=True))
         assert not options.has_header
+
+
+def test_any_iterable_of_strings_is_a_list() -> None:
+    names = (name for name in ["a", "b"])
+    assert csv_options(column_names=names).column_names == ("a", "b")
 
 
 def test_the_header_is_a_row_unless_names_are_given() -> None:
