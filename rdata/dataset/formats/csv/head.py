@@ -83,11 +83,12 @@ def _names(window: ByteWindow, start: int, end: int, options: CsvOptions) -> tup
         return ()
     try:
         # Arrow would leave out a byte order mark; after the empty line it is text, as in a file.
-        source: Any = pa.BufferReader(b"\n" + as_utf8(row, options))
+        # And of a lone row without a line end it would not tell the columns.
+        source: Any = pa.BufferReader(b"\n" + as_utf8(row, options) + b"\n")
         table = pa_csv.read_csv(
             source,
             read_options=pa_csv.ReadOptions(
-                use_threads=False, block_size=4 * len(row) + 2, skip_rows=1
+                use_threads=False, block_size=4 * len(row) + 3, skip_rows=1
             ),
             parse_options=options.arrow_parse_options(window.path),
         )

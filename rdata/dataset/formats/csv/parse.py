@@ -21,6 +21,8 @@ def parse_rows(
     `columns` names the values of a row, f0, f1, … if None. Text without a row needs `columns`.
     Raises what Arrow raises, which counts rows from the start of `text`.
     """
+    if columns is None:  # to count them, Arrow wants a line end after a lone row
+        text = bytes(text) + b"\n"
     skip_rows = 0
     if not text or text[: len(BOM)] == BOM:  # a mark that Arrow would leave out, within a file text
         text, skip_rows = b"\n" + bytes(text), 1

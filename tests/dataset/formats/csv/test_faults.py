@@ -152,6 +152,12 @@ class TestRows:
         ):
             read(write(tmp_path, ["1,2,3"]), column_names=["a", "b"])
 
+    def test_that_are_last_and_have_no_line_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.csv"
+        path.write_bytes(b"x,y\n1,2\n1,2,3")
+        with pytest.raises(CsvParseError, match=r"line 3: 3 values, more than the 2 columns"):
+            read(path)
+
     @TARGETS
     def test_with_a_quote_never_closed(self, tmp_path: Path, target_bytes: int) -> None:
         path = write(tmp_path, rows(ROWS - 5, '1,"b,2'))

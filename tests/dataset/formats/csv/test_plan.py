@@ -199,6 +199,15 @@ class TestColumns:
         found = plan(write(tmp_path / "a.csv", "x,y\n"))
         assert (found.schema.names, found.num_rows) == (["x", "y"], None)
 
+    @pytest.mark.parametrize("text", ["x,y", '"x",y', "\ufeffx,y", "\n\nx,y"])
+    def test_a_header_without_rows_or_a_line_end(self, tmp_path: Path, text: str) -> None:
+        path = write(tmp_path / "b.csv", text)
+        assert plan(path).schema.names == ["x", "y"]
+        assert plan(path, column_names=["a", "b"], header=True).schema.names == ["a", "b"]
+        write(tmp_path / "a.csv", "x,y\n1,b\n")
+        write(tmp_path / "c.csv.gz", gzip.compress(text.encode()))
+        assert plan(tmp_path).schema == pa.schema([("x", pa.int64()), ("y", pa.string())])
+
     def test_other_columns_than_the_first_file_has(self, tmp_path: Path) -> None:
         write(tmp_path / "a.csv", "x,y\n1,2\n")
         other = write(tmp_path / "b.csv", "x\n1\n")

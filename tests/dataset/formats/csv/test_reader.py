@@ -80,6 +80,16 @@ def test_arrows_objects_mean_what_they_mean_to_arrow(tmp_path: Path) -> None:
     assert found == pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
+def test_a_lone_row_without_a_line_end(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path / "a.csv", "1,é".encode(encoding))
+    expected = pa.table({"f0": [1], "f1": ["é"]})
+    assert read(path, header=False, encoding=encoding) == expected
+    assert read(path, 2, header=False, encoding=encoding) == expected
+    assert read(path, encoding=encoding).column_names == ["1", "é"]
+    assert read(path, encoding=encoding).num_rows == 0
+
+
 @pytest.mark.parametrize(
     "encoding", ["latin-1", "cp1252", "utf-16", "utf-32-be", "gbk", "utf-8-sig"]
 )

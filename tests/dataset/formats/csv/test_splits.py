@@ -58,6 +58,7 @@ def unsplit(text: bytes, options: CsvOptions) -> pa.Table | None:
 
     if not text.removeprefix(BOM).strip(b"\r\n"):
         return None
+    text += b"\n"  # of a lone row without a line end Arrow would not tell the columns
     names = read(options.arrow_convert_options()).column_names
     return read(options.arrow_convert_options(dict.fromkeys(names, pa.string())))
 
@@ -90,6 +91,8 @@ def read_split(
 )
 @example(b'a,"x\ny"\nb,"z"\n', [5], 1, 4, None, '"', True, False)
 @example(b'"a""b",c\n' * 3, [3], 1, 4, None, '"', True, False)
+@example(b"a", [], 1, 4, None, '"', True, False)  # one row, and no line end
+@example(b'"a",b', [2], 1, 4, None, '"', True, True)
 @example(b"a\n\xef\xbb\xbfb\n", [2], 1, 4, None, '"', True, False)  # a mark that is text
 def test_every_split_gives_the_unsplit_rows(
     file: Path,
