@@ -157,7 +157,12 @@ class _Layered(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        return cast(int, self._content.readinto(buffer))
+        try:
+            return cast(int, self._content.readinto(buffer))
+        except EOFError:
+            if self._below.tell() > 0:
+                raise
+            return 0  # no byte is no content, which gzip takes it for and bz2 and xz do not
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         return cast(int, self._content.seek(offset, whence))

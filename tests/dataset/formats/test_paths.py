@@ -194,6 +194,14 @@ def test_content_is_decompressed_by_suffix(tmp_path: Path, suffix: str) -> None:
     assert bytes(buffer[:size]) == content
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst", ".lz4"])
+def test_a_file_of_no_bytes_has_no_content(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.csv{suffix}"
+    path.write_bytes(b"")
+    with open_content(str(path)) as file:
+        assert file.readinto(bytearray(4)) == 0  # type: ignore[attr-defined]
+
+
 def test_a_file_that_is_gone_when_opened(tmp_path: Path) -> None:
     with pytest.raises(InputNotFoundError, match="no such file"):
         open_file(str(tmp_path / "gone.csv"))

@@ -187,6 +187,8 @@ class TestColumns:
     def test_empty_files_among_full_ones(self, tmp_path: Path) -> None:
         for name, text in [("a.csv", ""), ("b.csv", "x\n1\n"), ("c.csv", "\ufeff\n\n")]:
             write(tmp_path / name, text)
+        for suffix in ["gz", "bz2", "xz", "zst", "lz4"]:
+            write(tmp_path / f"d.csv.{suffix}", b"")
         assert plan(tmp_path).schema == pa.schema([("x", pa.int64())])
 
     def test_only_empty_files(self, tmp_path: Path) -> None:
