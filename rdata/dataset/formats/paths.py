@@ -90,7 +90,20 @@ def format_suffix(path: str) -> str:
 
 
 def _outermost(path: str) -> str:
-    return path.partition("::")[0]  # of a chain: the file that is read, then what holds it
+    return _chain(path)[1]
+
+
+def _chain(path: str) -> tuple[str, str, str]:
+    """Cut a chain around what names the file: caches before it, with what holds it behind it.
+
+    >>> _chain("simplecache::zip://a.csv::s3://bucket/a.zip")
+    ('simplecache::', 'zip://a.csv', '::s3://bucket/a.zip')
+    """
+    links = path.split("::")
+    index = next((index for index, link in enumerate(links) if "://" in link), 0)
+    before = "".join(f"{link}::" for link in links[:index])
+    behind = "".join(f"::{link}" for link in links[index + 1 :])
+    return before, links[index], behind
 
 
 def open_file(
@@ -227,15 +240,12 @@ def _find_remote(
         filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
     except (ImportError, ValueError) as error:
         raise InputFilesError(f"{path}: fsspec cannot open such a URL: {error}") from error
-    if "::" in path:  # a chain, such as zip://a.csv::s3://…: only the chain itself opens it
-        yield InputFile(path, filesystem.size(inner) or 0)
-        return
-    if _MAGIC & set(inner) and not path.startswith(("http://", "https://")):
+    if _MAGIC & set(inner) and not _outermost(path).startswith(("http://", "https://")):
         found = filesystem.glob(inner, detail=True)
         files = {name: info for name, info in found.items() if info["type"] != "directory"}
         if not files:
             raise InputNotFoundError(f"no file matches {path}")
-        yield from _remote_files(filesystem, files)
+        yield from _remote_files(path, filesystem, files)
         return
     info = filesystem.info(inner)
     if info["type"] != "directory":
@@ -249,12 +259,16 @@ def _find_remote(
     }
     if not wanted:
         raise InputFilesError(_nothing_in_folder(path, suffixes, below))
-    yield from _remote_files(filesystem, wanted)
+    yield from _remote_files(path, filesystem, wanted)
 
 
-def _remote_files(filesystem: Any, found: Mapping[str, Any]) -> Iterator[InputFile]:
+def _remote_files(path: str, filesystem: Any, found: Mapping[str, Any]) -> Iterator[InputFile]:
     for name in sorted(found):
-        yield InputFile(filesystem.unstrip_protocol(name), found[name]["size"] or 0)
+        url = filesystem.unstrip_protocol(name)
+        if "::" in path:  # only the chain itself opens what is in it
+            before, link, behind = _chain(path)
+            url = f"{before}{link.partition('://')[0]}://{name}{behind}"
+        yield InputFile(url, found[name]["size"] or 0)
 
 
 def _is_ignored(name: str, info_root: str) -> bool:

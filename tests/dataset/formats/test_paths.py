@@ -158,6 +158,38 @@ class TestUrls:
         with open_file(files[0].path) as file:
             assert file.read() == b"a\n1\n"
 
+    @pytest.mark.parametrize(
+        ("inside", "expected"),
+        [
+            ("*.csv", ["_c.csv", "a.csv"]),
+            ("**/*.tsv", ["sub/e.tsv"]),
+            ("", ["a.csv", "b.csv.gz", "sub/e.tsv"]),
+            ("sub", ["sub/e.tsv"]),
+        ],
+    )
+    def test_a_glob_and_a_folder_in_a_chain(
+        self, tmp_path: Path, inside: str, expected: list[str]
+    ) -> None:
+        archive = f"file://{tmp_path}/a.zip"
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as written:
+            for name in ["b.csv.gz", "a.csv", "_c.csv", "_tmp/d.csv", "sub/e.tsv", "f.txt"]:
+                written.writestr(name, name)
+        files = expand_paths(f"zip://{inside}::{archive}", SUFFIXES)
+        assert [file.path for file in files] == [f"zip://{name}::{archive}" for name in expected]
+        assert [read_bytes(file.path, 0, 100).decode() for file in files] == expected
+
+    def test_caches_come_first_in_a_chain(self, tmp_path: Path) -> None:
+        options = {"simplecache": {"cache_storage": str(tmp_path)}}
+        files = expand_paths("simplecache::memory://in/*.csv", SUFFIXES, options)
+        contents = [read_bytes(file.path, 0, 100, options) for file in files]
+        assert contents == [b"/in/_c.csv", b"/in/a.csv", b"/in/b.csv"]
+
+    def test_nothing_in_a_chain(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("inner.csv", "a\n1\n")
+        with pytest.raises(InputNotFoundError, match=r"no file matches zip://\*\.tsv::"):
+            expand_paths(f"zip://*.tsv::{tmp_path}/a.zip", SUFFIXES)
+
 
 def test_suffixes_see_through_compression() -> None:
     assert [format_suffix(name) for name in ("a.csv", "a.TSV.gz", "a.gz", "a")] == [
@@ -171,6 +203,8 @@ def test_suffixes_see_through_compression() -> None:
         "gzip",
         "zstd",
     ]
+    assert compression_of("zip://a.csv.gz::s3://bucket/a.zip") == "gzip"
+    assert compression_of("simplecache::s3://bucket/a.csv.gz") == "gzip"
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst", ".lz4"])
