@@ -64,8 +64,10 @@ def expand_paths(
         find = _find_remote if is_remote(path) else _find_local
         try:
             files.extend(find(path, suffixes, storage_options))
-        except (FileNotFoundError, InputFilesError) as error:
-            raise _explained(error, path) from error
+        except InputFilesError:
+            raise
+        except FileNotFoundError as error:
+            raise _missing(path if is_remote(path) else error.filename) from error
         except OSError as error:
             raise InputFilesError(f"{path}: cannot be listed: {error}") from error
     return tuple(files)
@@ -219,13 +221,19 @@ def _find_local(
     yield from found
 
 
-def _walk(folder: str, suffixes: Sequence[str]) -> Iterator[InputFile]:
+def _walk(
+    folder: str, suffixes: Sequence[str], above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[InputFile]:
+    status = os.stat(folder)
+    identity = status.st_dev, status.st_ino
+    if identity in above:
+        return  # a link back to a folder that is being walked
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(_IGNORED_PREFIXES):
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path, suffixes)
+                yield from _walk(entry.path, suffixes, above | {identity})
             elif format_suffix(entry.name) in suffixes:
                 yield InputFile(entry.path, entry.stat().st_size)
 
@@ -289,12 +297,12 @@ def _nothing_in_folder(path: str, suffixes: Sequence[str], names: Iterable[str])
     )
 
 
-def _explained(error: OSError | InputFilesError, path: str) -> InputFilesError:
-    if isinstance(error, InputFilesError):
-        return error
+def _missing(path: str) -> InputNotFoundError:
     folder, name = os.path.split(path)
     hint = ""
-    if not is_remote(path):
+    if os.path.islink(path):
+        hint = f": it is a link to {os.readlink(path)}, which is not there"
+    elif not is_remote(path):
         if not os.path.isdir(folder):
             hint = f"; folder {folder} does not exist either"
         else:

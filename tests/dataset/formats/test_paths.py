@@ -100,6 +100,28 @@ def test_a_missing_file_is_named_with_its_neighbour(folder: Path) -> None:
         expand_paths(folder / "nowhere" / "b.csv", SUFFIXES)
 
 
+def test_a_link_back_to_a_folder_is_not_followed(folder: Path) -> None:
+    expected = names(expand_paths(folder, SUFFIXES), folder)
+    (folder / "self").symlink_to(".")
+    (folder / "sub" / "up").symlink_to("..")
+    assert names(expand_paths(folder, SUFFIXES), folder) == expected
+
+
+def test_a_link_to_another_folder_is_followed(folder: Path) -> None:
+    (folder / "again").symlink_to("sub")
+    files = names(expand_paths(folder, SUFFIXES), folder)
+    assert [name for name in files if "again" in name] == ["again/UPPER.CSV", "again/c.tsv"]
+
+
+@pytest.mark.parametrize("path", ["", "*.csv", "gone.csv"])
+def test_a_link_that_leads_nowhere_is_named(folder: Path, path: str) -> None:
+    (folder / "gone.csv").symlink_to("nowhere.csv")
+    with pytest.raises(
+        InputNotFoundError, match=rf"^{folder}/gone\.csv: no such .* link to nowhere\.csv, which"
+    ):
+        expand_paths(folder / path, SUFFIXES)
+
+
 def test_a_glob_without_match_is_named(folder: Path) -> None:
     with pytest.raises(InputNotFoundError, match=r"no file matches .*\*\.parquet"):
         expand_paths(str(folder / "*.parquet"), SUFFIXES)
