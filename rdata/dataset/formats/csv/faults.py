@@ -14,6 +14,7 @@ from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.parse import parse_rows
 from rdata.dataset.formats.csv.pieces import RangeText
 from rdata.dataset.formats.csv.rows import Place, row_end
+from rdata.dataset.formats.csv.types import arrow_type
 from rdata.dataset.formats.csv.window import as_utf8, undecodable
 from rdata.lazy import pa, pa_csv
 
@@ -46,7 +47,7 @@ def explain(
         return _ragged(path, line, row, num_values, text.head.columns, options)
     for column, type in types.items():
         if probe.failure(row, {column: type}) is not None:
-            return _misfit(path, line, column, type, probe.value(row, column), options)
+            return _misfit(line, column, type, row, probe)
     return CsvParseError(f"{path}, line {line}: {cause}", path=path, line=line)
 
 
@@ -75,6 +76,10 @@ class _Probe:
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             return error
         return None
+
+    def fits(self, row: bytes, column: str, type_name: str) -> bool:
+        """Tell whether the value of `column` in one row fits the type of that name."""
+        return self.failure(row, {column: arrow_type(column, type_name)}) is None
 
     def num_values(self, row: bytes) -> int:
         """Count the values of one row."""
@@ -142,9 +147,8 @@ def _ragged(
     )
 
 
-def _misfit(
-    path: str, line: int, column: str, type: pa.DataType, value: bytes, options: CsvOptions
-) -> CsvError:
+def _misfit(line: int, column: str, type: pa.DataType, row: bytes, probe: _Probe) -> CsvError:
+    path, options, value = probe.path, probe.options, probe.value(row, column)
     if pa.types.is_string(type) or pa.types.is_large_string(type):
         error = undecodable(path, line, value, options.encoding)
         return CsvEncodingError(
@@ -156,10 +160,14 @@ def _misfit(
     shown = value.decode("utf-8", "replace")
     is_given = options.default_column_type is not None or column in dict(options.column_types)
     origin = "the type given" if is_given else "the type that a sample of the files suggests"
+    fitting = [name for name in _wider(type) if probe.fits(row, column, name)]
+    parsers = "timestamp_parsers=['%d.%m.%Y', ...] with the value's format, "
+    has_other_format = pa.types.is_timestamp(type) and not fitting
     return CsvTypeError(
         f"{path}, line {line}: column {column!r}: value {_short(shown)!r} does not fit {type}, "
-        f"{origin}; pass column_types={{{column!r}: {_wider(type, shown)!r}}} for another type, or "
-        f"null_values=[{_short(shown)!r}, ...] if the value means null",
+        f"{origin}; pass column_types={{{column!r}: {[*fitting, 'string'][0]!r}}} for another "
+        f"type, {parsers if has_other_format else ''}or null_values=[{_short(shown)!r}, ...] if "
+        "the value means null",
         path=path,
         line=line,
         column=column,
@@ -168,17 +176,15 @@ def _misfit(
     )
 
 
-def _wider(type: pa.DataType, value: str) -> str:
-    """Name a type that `value` fits."""
+def _wider(type: pa.DataType) -> list[str]:
+    """Name types that a value may fit that does not fit `type`, the best first."""
     if pa.types.is_integer(type) or pa.types.is_floating(type):
-        try:
-            float(value)
-        except ValueError:
-            return "string"
-        return "float64"
-    if pa.types.is_timestamp(type) and type.unit != "ns":
-        return "timestamp[ns]" if "." in value else "string"
-    return "string"
+        return ["float64"]
+    if pa.types.is_date(type):
+        return ["timestamp[s]", "timestamp[ns]"]
+    if pa.types.is_timestamp(type):
+        return [str(pa.timestamp("ns", type.tz)), str(pa.timestamp("us", type.tz))]
+    return []
 
 
 def _shown(row: bytes, options: CsvOptions) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,24 @@ class TestValues:
             ("int8", "300", "float64"),
             ("bool", "maybe", "string"),
             ("date32", "tomorrow", "string"),
-            ("timestamp[s]", "2024-01-01 10:00:00.5", r"timestamp\[ns\]"),
+            ("date32", "2024-01-01 10:00:00", "timestamp[s]"),
+            ("timestamp[s]", "2024-01-01 10:00:00.5", "timestamp[ns]"),
+            ("timestamp[s]", "31.12.2020", "string"),
+            ("timestamp[s, tz=UTC]", "2024-01-01 10:00:00.5Z", "timestamp[ns, tz=UTC]"),
+            ("timestamp[ns]", "3000-01-01", "timestamp[us]"),
         ],
     )
     def test_get_a_type_that_fits(self, tmp_path: Path, type: str, value: str, remedy: str) -> None:
-        with pytest.raises(CsvTypeError, match=rf"column_types={{'x': '{remedy}'}}"):
-            read(write(tmp_path, ["x", value]), column_types={"x": type})
+        path = write(tmp_path, ["x", value])
+        with pytest.raises(CsvTypeError, match=re.escape(f"column_types={{'x': '{remedy}'}}")):
+            read(path, column_types={"x": type})
+        read(path, column_types={"x": remedy})
+
+    def test_that_are_times_in_another_format(self, tmp_path: Path) -> None:
+        path = write(tmp_path, ["x", "31.12.2020"])
+        with pytest.raises(CsvTypeError, match=r"timestamp_parsers=\['%d\.%m\.%Y', \.\.\.\] with"):
+            read(path, column_types={"x": "timestamp[s]"})
+        read(path, column_types={"x": "timestamp[s]"}, timestamp_parsers=["%d.%m.%Y"])
 
 
 class TestRows:
