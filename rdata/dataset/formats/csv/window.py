@@ -17,6 +17,8 @@ from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.rows import BOM, count_line_ends
 from rdata.dataset.formats.paths import compression_of, open_content, open_file
 
+_ZIP = b"PK\x03\x04"
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MIN_BYTES = 16 << 10
 _TRANSCODED_BYTES = 256 << 10
 
@@ -97,19 +99,38 @@ def open_text(path: str, options: CsvOptions, ahead_bytes: int | None = None) ->
     Compressed files are decompressed. Text is UTF-8, or stays as it is stored where its encoding
     has one byte for each character: `as_utf8` then makes UTF-8 of a piece. `ahead_bytes` bounds
     what one request to a remote store asks for.
+
+    Raises `CsvEncodingError` for UTF-16 that was not announced, and `InputFilesError`.
     """
     content = open_content(path, options.storage_options, ahead_bytes)
     if not options.is_utf8 and not options.is_single_byte:
         content = cast(BinaryIO, _Transcoded(content, path, options.encoding))
     window = ByteWindow(content, path)
     try:
-        window.fill(len(BOM))
+        window.fill(len(_ZIP))
+        _check_start(window, options)
     except BaseException:
         window.close()
         raise
     if not options.is_single_byte and window.data.startswith(BOM):
         window.advance(len(BOM))
     return window
+
+
+def _check_start(window: ByteWindow, options: CsvOptions) -> None:
+    path = window.path
+    if window.data.startswith(_ZIP):
+        raise InputFilesError(
+            f"{path}: a zip archive; to read what is in it, pass 'zip://*.csv::{path}'"
+        )
+    if options.is_utf8 and window.data.startswith(_UTF16_MARKS):
+        value = bytes(window.data)
+        raise CsvEncodingError(
+            f'{path}: starts with the mark of UTF-16, {value[:2]!r}; pass encoding="utf-16"',
+            path=path,
+            line=1,
+            value=value,
+        )
 
 
 def open_text_at(path: str, offset: int, options: CsvOptions) -> ByteWindow:

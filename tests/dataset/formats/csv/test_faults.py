@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -228,8 +229,24 @@ class TestBytes:
         with pytest.raises(CsvEncodingError, match=r"line 1: .*encoding="):
             read(write(tmp_path, ["é,x", "1,2"], encoding="latin-1"))
 
+    @pytest.mark.parametrize("arguments", [{}, {"column_names": ["x"]}, {"skip_rows": 1}])
+    def test_that_are_utf16(self, tmp_path: Path, arguments: dict[str, Any]) -> None:
+        path = write(tmp_path, ["x", "é", "ä"], encoding="utf-16")
+        with pytest.raises(CsvEncodingError, match=r'mark of UTF-16.*encoding="utf-16"') as caught:
+            read(path, **arguments)
+        assert (caught.value.path, caught.value.line) == (str(path), 1)
+        read(path, encoding="utf-16", **arguments)
+
 
 class TestFiles:
+    @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+    def test_that_are_archives(self, tmp_path: Path, encoding: str) -> None:
+        path = tmp_path / "a.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("b.csv", "x\n1\n")
+        with pytest.raises(InputFilesError, match=re.escape(f"pass 'zip://*.csv::{path}'")):
+            read(path, encoding=encoding)
+
     def test_that_are_not_compressed_as_named(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv.gz").write_bytes(b"x\n1\n")
         with pytest.raises(InputFilesError, match=r"by its suffix it is compressed with gzip"):
