@@ -115,6 +115,15 @@ class TestModes:
         assert calls == []
         assert self.numbers(tmp_path) == [1]
 
+    def test_what_is_no_folder_is_refused(self, tmp_path: Path) -> None:
+        ds = rdata.range(3)
+        with pytest.raises(OptionError, match=r"a path is empty; the current folder is '\.'"):
+            ds.write_parquet("")
+        with pytest.raises(OptionError, match=r"a path must be .*, not NoneType"):
+            ds.write_parquet(None)  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match="storage_options must be a dict"):
+            ds.write_parquet(tmp_path / "out", storage_options="x")  # type: ignore[arg-type]
+
     def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("")
         with pytest.raises(OptionError, match="is a file; give a folder"):

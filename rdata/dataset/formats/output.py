@@ -23,7 +23,12 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rdata.dataset.formats.paths import StorageOptions, is_remote
+from rdata.dataset.formats.paths import (
+    StorageOptions,
+    check_storage_options,
+    is_remote,
+    path_text,
+)
 from rdata.errors import OptionError
 from rdata.lazy import fsspec, pa
 
@@ -155,8 +160,12 @@ class OutputJob(Struct, frozen=True):
 def output_job(
     path: str | os.PathLike[str], suffix: str, storage_options: Mapping[str, Any] | None
 ) -> OutputJob:
-    """A new write to the folder `path`; its files sort after those of earlier writes."""
-    folder = os.fspath(path)
+    """A new write to the folder `path`; its files sort after those of earlier writes.
+
+    Raises `OptionError` for what is no path.
+    """
+    check_storage_options(storage_options)
+    folder = path_text(path)
     if folder.startswith(("file://", "local://")):
         folder = folder.split("://", 1)[1]
     if not is_remote(folder):

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 from msgspec import Struct
 
 from rdata.dataset.errors import InputFilesError, InputNotFoundError
+from rdata.errors import OptionError
 from rdata.lazy import fsspec, pa
 
 PathArgument = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -53,14 +54,17 @@ def expand_paths(
     A file that is named itself is taken whatever its name.
 
     Raises `InputNotFoundError` where a path leads to nothing, `InputFilesError` where the list is
-    empty or a folder cannot be listed.
+    empty or a folder cannot be listed, `OptionError` for what is no path.
     """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    check_storage_options(storage_options)
+    given: list[Any] = [paths]
+    if isinstance(paths, Iterable) and not isinstance(paths, (str, bytes, io.IOBase)):
+        given = list(paths)
     if not given:
         raise InputFilesError("the list of paths is empty; give at least one file, folder or glob")
     files: list[InputFile] = []
     for item in given:
-        path = _without_local_scheme(os.fspath(item))
+        path = _without_local_scheme(path_text(item))
         find = _find_remote if is_remote(path) else _find_local
         try:
             files.extend(find(path, suffixes, storage_options))
@@ -71,6 +75,26 @@ def expand_paths(
         except OSError as error:
             raise InputFilesError(f"{path}: cannot be listed: {error}") from error
     return tuple(files)
+
+
+def path_text(path: Any) -> str:
+    """Give a path or URL as text; raises `OptionError` for what is none."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        hint = "; read it yourself, and pass the rows to from_pandas or from_arrow"
+        raise OptionError(
+            f"a path must be a string or a pathlib.Path, not {type(path).__name__}"
+            f"{hint if isinstance(path, io.IOBase) else ''}"
+        )
+    if not text:
+        raise OptionError("a path is empty; the current folder is '.'")
+    return text
+
+
+def check_storage_options(options: Any) -> None:
+    """Raise `OptionError` for what fsspec cannot be given."""
+    if options is not None and not isinstance(options, Mapping):
+        raise OptionError(f"storage_options must be a dict of options for fsspec, not {options!r}")
 
 
 def is_remote(path: str) -> bool:

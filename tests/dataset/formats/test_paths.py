@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -24,6 +26,7 @@ from rdata.dataset.formats.paths import (
     open_file,
     read_bytes,
 )
+from rdata.errors import OptionError
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -91,6 +94,34 @@ def test_a_name_with_brackets_is_no_glob_if_it_exists(tmp_path: Path) -> None:
 def test_an_empty_list_is_refused() -> None:
     with pytest.raises(InputFilesError, match="list of paths is empty"):
         expand_paths([], SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (None, "a path must be a string or a pathlib.Path, not NoneType"),
+        (5, "not int"),
+        (b"a.csv", "not bytes"),
+        ([None], "not NoneType"),
+        ([["a.csv"]], "not list"),
+        (io.StringIO("a\n1\n"), "not StringIO; read it yourself.* from_pandas"),
+        ("", r"a path is empty; the current folder is '\.'"),
+        (["", "a.csv"], "a path is empty"),
+    ],
+)
+def test_what_is_no_path_is_refused(folder: Path, paths: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        expand_paths(paths, SUFFIXES)
+
+
+def test_an_open_file_is_no_list_of_paths(folder: Path) -> None:
+    with (folder / "b.csv").open() as file, pytest.raises(OptionError, match="not TextIOWrapper"):
+        expand_paths(file, SUFFIXES)  # type: ignore[arg-type]
+
+
+def test_options_for_fsspec_are_a_dict(folder: Path) -> None:
+    with pytest.raises(OptionError, match=r"storage_options must be a dict .*, not 'x'"):
+        expand_paths(folder, SUFFIXES, "x")  # type: ignore[arg-type]
 
 
 def test_a_missing_file_is_named_with_its_neighbour(folder: Path) -> None:
