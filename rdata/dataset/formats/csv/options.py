@@ -97,7 +97,7 @@ class CsvOptions(Struct, frozen=True):
     @property
     def is_utf8(self) -> bool:
         """Whether Arrow can read the file's bytes as they are."""
-        return self.encoding in ("utf-8", "ascii")
+        return self.encoding == "utf-8"
 
     @property
     def is_single_byte(self) -> bool:
@@ -249,6 +249,31 @@ def _character(name: str, value: Any) -> str | None:
     return value
 
 
+def _decimal_point(name: str, value: Any) -> str:
+    character = _character(name, value)
+    if character is None:
+        raise OptionError(f"{name} must be one ASCII character, not {value!r}")
+    return character
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def _optional_flag(name: str, value: Any) -> bool | None:
+    return None if value is None else _flag(name, value)
+
+
+def _handler(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise OptionError(
+            f'{name} must be a function of a row that returns "skip" or "error", not {value!r}'
+        )
+    return value
+
+
 def _names(name: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
@@ -289,7 +314,7 @@ def _type(name: str, value: Any) -> pa.DataType | None:
 
 def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise OptionError(f"{name} must be a number of rows, not {value!r}")
+        raise OptionError(f"{name} must be a whole number from 0 up, not {value!r}")
     return value
 
 
@@ -322,6 +347,10 @@ def _parsers(name: str, value: Any) -> tuple[str, ...]:
     return _names(name, value) or ()
 
 
+def _optional_count(name: str, value: Any) -> int | None:
+    return None if value is None else _count(name, value)
+
+
 _CHECKS: dict[str, Any] = {
     "delimiter": _character,
     "quote_char": _character,
@@ -338,6 +367,23 @@ _CHECKS: dict[str, Any] = {
     "skip_rows_after_names": _count,
     "header": _header,
     "encoding": _encoding,
+    "decimal_point": _decimal_point,
+    "invalid_row_handler": _handler,
+    "strings_can_be_null": _optional_flag,
+    "auto_dict_max_cardinality": _optional_count,
+    **dict.fromkeys(
+        (
+            "include_missing_columns",
+            "quoted_strings_can_be_null",
+            "auto_dict_encode",
+            "check_utf8",
+            "double_quote",
+            "ignore_empty_lines",
+            "newlines_in_values",
+            "split",
+        ),
+        _flag,
+    ),
 }
 
 

@@ -225,6 +225,11 @@ class TestBytes:
             read(path, 5000, encoding=encoding)
         assert (caught.value.path, caught.value.line) == (str(path), 1200)
 
+    def test_that_are_utf8_are_not_ascii(self, tmp_path: Path) -> None:
+        path = write(tmp_path, ["x", "a", "é"])
+        with pytest.raises(CsvEncodingError, match=r'line 3: .*valid ascii.*encoding="utf-8"'):
+            read(path, encoding="ascii")
+
     def test_in_the_header(self, tmp_path: Path) -> None:
         with pytest.raises(CsvEncodingError, match=r"line 1: .*encoding="):
             read(write(tmp_path, ["é,x", "1,2"], encoding="latin-1"))
