@@ -119,7 +119,7 @@ def read_csv(
     """Rows from CSV files: a path, folder, glob, URL that fsspec knows, or a list of these.
 
     One schema for all files, from samples of them; large files are read in parallel ranges of
-    about 16 MiB. `csv_args` say how to understand the files: `delimiter`, `header`,
+    about 40 MiB. `csv_args` say how to understand the files: `delimiter`, `header`,
     `column_names`, `column_types`, `null_values`, `encoding`, … (docs/csv.md has them all).
 
     Raises InputNotFoundError (a FileNotFoundError) and the like at once; CsvTypeError,

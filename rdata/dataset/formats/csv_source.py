@@ -19,7 +19,6 @@ from rdata.dataset.formats.csv import (
 from rdata.dataset.formats.paths import PathArgument
 from rdata.lazy import pa
 
-SPLIT_BYTES = 40 << 20  # smaller: overhead of tasks and files; larger: workers idle at the end
 LEAST_PIECE_BYTES = 64 << 10  # where only a few rows are wanted
 
 
@@ -121,7 +120,7 @@ class CsvSource(Struct, frozen=True, eq=False):
 
 def csv_source(paths: PathArgument, options: CsvOptions, num_splits: int | None) -> CsvSource:
     """Find files and their schema; about `num_splits` splits, if given."""
-    plan = plan_csv(paths, options, SPLIT_BYTES)
+    plan = plan_csv(paths, options)
     if num_splits is not None:
         plan = plan_csv(paths, options, max(1, plan.size_bytes // num_splits))
     return CsvSource(plan, options)

@@ -13,7 +13,7 @@ from rdata.dataset.formats.paths import InputFile, PathArgument, compression_of,
 from rdata.lazy import pa
 
 CSV_SUFFIXES = (".csv", ".tsv")
-TARGET_BYTES = 32 << 20  # less: more tasks and looking back; more: idle workers at the end
+TARGET_BYTES = 40 << 20  # less: overhead of tasks and files; more: idle workers at the end
 
 
 class CsvPlan(Struct, frozen=True):

@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 
+import rdata
 from rdata.dataset.errors import CsvColumnsError, InputNotFoundError
 from rdata.dataset.formats import paths
 from rdata.dataset.formats.csv import CsvPlan, csv_options, plan_csv, schema
+from rdata.dataset.formats.csv.plan import TARGET_BYTES
 from rdata.errors import OptionError
+from tests.contracts.source import ROOT
 
 
 def plan(path: Any, target_bytes: int = 1 << 20, **arguments: Any) -> CsvPlan:
@@ -56,6 +59,11 @@ class TestRanges:
         found = plan(tmp_path, 10)
         assert [item.is_whole for item in found.ranges] == [True]
         assert found.size_bytes < found.content_bytes
+
+    def test_their_size_is_what_is_said(self) -> None:
+        said = f"ranges of about {TARGET_BYTES >> 20} MiB"
+        assert said in " ".join((rdata.read_csv.__doc__ or "").split())
+        assert said in (ROOT / "docs/csv.md").read_text()
 
     def test_a_plan_travels(self, tmp_path: Path) -> None:
         found = plan(write(tmp_path / "a.csv", "x,y\n1,b\n"))
