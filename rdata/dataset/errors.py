@@ -70,7 +70,7 @@ class CsvTypeError(CsvError):
 
 
 class CsvEncodingError(CsvError):
-    """Bytes of the file mean nothing in its encoding; `value` holds the text around them."""
+    """Bytes of the file mean nothing in its encoding; `value` holds them, or all of their value."""
 
     def __init__(
         self, message: str, *, path: str = "", line: int | None = None, value: bytes = b""

@@ -155,14 +155,17 @@ def open_file(
 def open_content(
     path: str, storage_options: StorageOptions = None, ahead_bytes: int | None = None
 ) -> BinaryIO:
-    """Open a file for reading from its start, decompressed where its suffix says so."""
+    """Open a file for reading from its start, decompressed where its suffix says so.
+
+    `ahead_bytes` is as for `open_file`, and how much of a compressed file is read at once.
+    """
     compression = compression_of(path)
     stored = open_file(path, storage_options, ahead_bytes)
     if compression is None:
         return stored
     if isinstance(stored, io.RawIOBase):
         # Decompressors ask for a few KiB at a time; a system call each would cost more than they.
-        stored = io.BufferedReader(stored, 1 << 20)
+        stored = io.BufferedReader(stored, ahead_bytes or 1 << 20)
     if compression in ("zstd", "lz4"):
         name: Any = compression
         return cast(BinaryIO, pa.CompressedInputStream(cast(Any, stored), name))

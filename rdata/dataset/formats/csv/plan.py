@@ -36,8 +36,9 @@ def plan_csv(
 ) -> CsvPlan:
     """Find the files that `paths` means, one schema for all, and ranges of about `target_bytes`.
 
-    Reads the beginning, middle and end of up to 16 files, half a MiB in all. The ranges depend
-    only on the files' sizes and `target_bytes`. Small files have a range each.
+    Reads the beginning, middle and end of up to 16 files, some 1.2 MiB in all, of one large file
+    320 KiB; of compressed files the beginning. The ranges depend only on the files' sizes and
+    `target_bytes`. Small files have a range each.
 
     Raises `InputNotFoundError`, `InputFilesError`, `CsvColumnsError`, `OptionError`.
     """
