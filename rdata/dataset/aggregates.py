@@ -115,7 +115,13 @@ class OfColumn(Struct, frozen=True):
             return None
         values = [value for _, _, value in found]
         if self.kind in ("min", "max"):
-            return _extreme(self.kind, values)
+            try:
+                return _extreme(self.kind, values)
+            except TypeError as error:  # numbers and text, or times of which some have a zone
+                raise DataError(
+                    f"{self.label}: the blocks' values of column {self.column!r} cannot be "
+                    f"compared: {error}"
+                ) from error
         total = values[0]
         for value in values[1:]:
             total = total + value

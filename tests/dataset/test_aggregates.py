@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import decimal
 import math
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdata.dataset.aggregates import AggregateSink, CountRows, OfColumn
+from rdata.errors import DataError
 
 values = st.lists(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=6), max_size=5)
 
@@ -63,3 +65,12 @@ def test_types(column: pa.Array, kind: Any, expected: Any) -> None:
     sink = AggregateSink((OfColumn(kind, "x"),))
     blocks = iter([pa.table({"x": column}).slice(i, 1) for i in range(len(column))])
     assert sink.merge([sink.consume(0, blocks)]) == [expected]
+
+
+@pytest.mark.parametrize("other", ["text", dt.datetime(2024, 1, 31)])  # noqa: DTZ001
+def test_values_that_cannot_be_compared_are_named(other: Any) -> None:
+    sink = AggregateSink((OfColumn("max", "x"),))
+    first = 1 if other == "text" else other.replace(tzinfo=dt.UTC)
+    results = [sink.consume(i, iter([pa.table({"x": [v]})])) for i, v in enumerate((first, other))]
+    with pytest.raises(DataError, match=r"max\(x\): .*column 'x' cannot be compared"):
+        sink.merge(results)
