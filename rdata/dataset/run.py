@@ -8,7 +8,7 @@ from typing import Any
 from rdata.core import api
 from rdata.core.remote import remote
 from rdata.dataset.aggregates import Aggregate, AggregateSink, CountRows
-from rdata.dataset.block import conform, unify_schemas
+from rdata.dataset.block import concat, unify_schemas
 from rdata.dataset.bundle import Bundle
 from rdata.dataset.executor import execute, launcher_for
 from rdata.dataset.formats.output import SaveMode, WrittenFile
@@ -85,13 +85,7 @@ def _schema_of(bundles: Sequence[Bundle]) -> pa.Schema | None:
 
 def collect(operator: Operator) -> pa.Table:
     """Run a chain and bring all its rows into one table of this process."""
-    blocks = list(blocks_of(operator))
-    filled = [block for block in blocks if block.num_rows]
-    filled = filled or [block for block in blocks if block.num_columns][:1]
-    if not filled:
-        return pa.table({})
-    schema = unify_schemas((block.schema for block in filled), "the dataset")
-    return pa.concat_tables([conform(block, schema, "the dataset") for block in filled])
+    return concat(list(blocks_of(operator)), "the dataset")
 
 
 def first_schema(operator: Operator) -> pa.Schema | None:

@@ -100,6 +100,10 @@ class TestTaking:
 
 
 class TestShape:
+    def test_rows_without_columns_are_still_rows(self) -> None:
+        dataset = rdata.range(3).drop_columns("id")
+        assert len(dataset.to_pandas()) == dataset.count() == 3
+
     def test_count_schema_and_columns(self) -> None:
         dataset = rdata.from_arrow(MIXED)
         assert dataset.count() == 4
