@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import typing
 from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import Struct, field
@@ -36,12 +39,7 @@ class UserFunction(Struct, frozen=True):
     @property
     def origin(self) -> str:
         """The operator as errors name it: with the place of the function's code."""
-        target: Any = inspect.unwrap(self.target)
-        while isinstance(target, functools.partial):
-            target = target.func
-        if inspect.isclass(target):
-            target = target.__call__
-        code = getattr(target, "__code__", None)
+        code = getattr(_code_owner(self.target), "__code__", None)
         if code is None:
             return self.name
         return f'{self.name} (File "{code.co_filename}", line {code.co_firstlineno})'
@@ -90,6 +88,15 @@ def user_function(
     )
 
 
+def _code_owner(fn: Any) -> Any:
+    """The function that runs when `fn`, a callable of any kind or a class, is used."""
+    fn = inspect.unwrap(fn)
+    while isinstance(fn, functools.partial):
+        fn = inspect.unwrap(fn.func)
+    is_instance = not inspect.isroutine(fn) and not inspect.isclass(fn)
+    return type(fn).__call__ if is_instance else fn.__call__ if inspect.isclass(fn) else fn
+
+
 def name_of(fn: Any) -> str:
     """A short name for a callable: the last part of its qualified name."""
     while isinstance(fn, functools.partial):
@@ -103,18 +110,22 @@ def annotated_format(fn: Any) -> BatchFormat | None:
     parameters = _parameters(fn)
     if not parameters or parameters[0].annotation is inspect.Parameter.empty:
         return None
-    annotation = parameters[0].annotation
-    text = annotation if isinstance(annotation, str) else _text_of(annotation)
-    text = text.strip("'\" ").split("[")[0].split("|")[0].strip()
-    module, _, last = text.rpartition(".")
-    root = module.split(".")[0]
-    if last == "DataFrame" and root in ("", "pd", "pandas"):
-        return "pandas"
-    if last == "Table" and root in ("", "pa", "pyarrow"):
-        return "pyarrow"
-    if last in ("dict", "Dict", "Mapping", "ndarray"):
-        return "numpy"
+    for name in re.findall(r"[\w.]+", _text_of(_resolved(parameters[0].annotation, fn))):
+        package, _, last = name.rpartition(".")
+        if last not in _AROUND_BATCHES:
+            return _format_named(last, package.split(".")[0])
     return None
+
+
+_AROUND_BATCHES = ("Annotated", "None", "Optional", "Union")
+
+
+def _format_named(name: str, package: str) -> BatchFormat | None:
+    if name == "DataFrame" and package in ("", "pd", "pandas"):
+        return "pandas"
+    if name == "Table" and package in ("", "pa", "pyarrow"):
+        return "pyarrow"
+    return "numpy" if name in ("dict", "Dict", "Mapping", "ndarray") else None
 
 
 def _parameters(fn: Any) -> list[inspect.Parameter]:
@@ -125,6 +136,16 @@ def _parameters(fn: Any) -> list[inspect.Parameter]:
         return []
     parameters = list(signature.parameters.values())
     return parameters if is_bound else parameters[1:]
+
+
+def _resolved(annotation: Any, fn: Any) -> Any:
+    """What an annotation means where the function was defined; itself if that is not known."""
+    namespace = getattr(_code_owner(fn), "__globals__", {})
+    holder = SimpleNamespace(__annotations__={"batch": annotation})
+    try:
+        return typing.get_type_hints(holder, namespace)["batch"]
+    except Exception:  # of any type: the text is run, and names what only type checkers import
+        return annotation
 
 
 def _text_of(annotation: Any) -> str:

@@ -6,12 +6,14 @@ import functools
 import itertools
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pandas import DataFrame as Frame
+from pyarrow import Table as ArrowTable
 
 import rdata
 from rdata.dataset.function import annotated_format, name_of
@@ -25,6 +27,17 @@ def table_in(table: pa.Table) -> Any: ...
 def dict_in(batch: dict[str, np.ndarray]) -> Any: ...  # type: ignore[type-arg]
 def anything_in(batch): ...  # type: ignore[no-untyped-def]
 def text_in(batch: "pandas.DataFrame") -> Any: ...  # type: ignore[name-defined]  # noqa: F821, UP037
+def optional_in(frame: pd.DataFrame | None) -> Any: ...
+def old_optional_in(frame: Optional[pd.DataFrame]) -> Any: ...  # noqa: UP045
+def annotated_in(frame: Annotated[pd.DataFrame, "cleaned"]) -> Any: ...
+def alias_in(frame: Frame) -> Any: ...
+def arrow_alias_in(table: ArrowTable) -> Any: ...
+def other_frame_in(frame: "polars.DataFrame") -> Any: ...  # type: ignore[name-defined]  # noqa: F821, UP037
+def unknown_optional_in(frame: "Optional[pandas.DataFrame]") -> Any: ...  # type: ignore[name-defined]  # noqa: F821, UP037, UP045
+def evaluated_in(frame: Any) -> Any: ...
+
+
+evaluated_in.__annotations__["frame"] = Optional[pd.DataFrame]  # noqa: UP045
 
 
 class FrameIn:
@@ -39,9 +52,19 @@ class FrameIn:
         (dict_in, "numpy"),
         (anything_in, None),
         (text_in, "pandas"),
+        (optional_in, "pandas"),
+        (old_optional_in, "pandas"),
+        (annotated_in, "pandas"),
+        (alias_in, "pandas"),
+        (arrow_alias_in, "pyarrow"),
+        (other_frame_in, None),
+        (unknown_optional_in, "pandas"),
+        (evaluated_in, "pandas"),
         (FrameIn, "pandas"),
         (FrameIn(), "pandas"),
+        (FrameIn().__call__, "pandas"),
         (functools.partial(frame_in), "pandas"),
+        (functools.partial(alias_in), "pandas"),
         (len, None),
     ],
     ids=map(str, itertools.count()),
