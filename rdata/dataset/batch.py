@@ -13,11 +13,11 @@ private copies: they may be changed in place.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from rdata.dataset.block import column_of, plain, rows_only
+from rdata.dataset.block import plain, rows_only
+from rdata.dataset.values import OldTypes, column_of
 from rdata.errors import DataError, OptionError
 from rdata.lazy import is_loaded, np, pa, pd
 
@@ -53,7 +53,10 @@ def to_batch(block: pa.Table, batch_format: BatchFormat) -> Any:
 
 
 def to_numpy(block: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
-    """Give the columns as writable arrays; strings and nested values as arrays of objects."""
+    """Give the columns as writable arrays; strings and nested values as arrays of objects.
+
+    Tensors are one array of more dimensions, or, if some are null, an array of arrays.
+    """
     return {
         name: _writable(_numpy_column(column))
         for name, column in zip(block.column_names, block.columns, strict=True)
@@ -62,10 +65,9 @@ def to_numpy(block: pa.Table) -> dict[str, np.ndarray[Any, Any]]:
 
 def _numpy_column(column: Any) -> Any:
     if isinstance(column.type, pa.FixedShapeTensorType):
-        joined = column.combine_chunks()
-        if isinstance(joined, pa.ChunkedArray):  # no chunk at all, or too many bytes for one
-            joined = pa.concat_arrays(joined.chunks) if joined.num_chunks else _no_tensors(column)
-        return joined.to_numpy_ndarray()
+        return _tensors(column)
+    if pa.types.is_nested(column.type):
+        return column.to_pandas(integer_object_nulls=True).to_numpy()
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)  # of a slice, to_numpy loses the nulls
     if column.null_count and _loses_type_with_nulls(column.type):
@@ -74,6 +76,19 @@ def _numpy_column(column: Any) -> Any:
             _writable(column.fill_null(fill).to_numpy()), mask=column.is_null().to_numpy()
         )
     return column.to_numpy()
+
+
+def _tensors(column: Any) -> Any:
+    """One array of all tensors or, if some are null, an array of objects."""
+    if column.null_count:
+        tensors = np.empty(len(column), object)
+        for i, tensor in enumerate(column):
+            tensors[i] = tensor.to_numpy().copy() if tensor.is_valid else None
+        return tensors
+    joined = column.combine_chunks()
+    if isinstance(joined, pa.ChunkedArray):  # no chunk at all, or too many bytes for one
+        joined = pa.concat_arrays(joined.chunks) if joined.num_chunks else _no_tensors(column)
+    return joined.to_numpy_ndarray()
 
 
 def _no_tensors(column: Any) -> Any:
@@ -97,9 +112,13 @@ def to_pandas(block: pa.Table) -> pd.DataFrame:
     ]
     if nullable:
         return _to_pandas_nullable(block, nullable)
-    frame = block.to_pandas(use_threads=False)
+    frame = block.to_pandas(use_threads=False, integer_object_nulls=True)
     for name in _columns_not_copied(block):
         frame[name] = frame[name].copy()
+    for name, column in zip(block.column_names, block.columns, strict=True):
+        if isinstance(column.type, pa.FixedShapeTensorType):  # which pandas would show flat
+            tensors = list(_writable(_tensors(column)))
+            frame[name] = pd.Series(tensors, frame.index, dtype=object)
     return frame
 
 
@@ -138,8 +157,10 @@ def _to_pandas_nullable(block: pa.Table, nullable: list[int]) -> pd.DataFrame:
 # -- batch → block ---------------------------------------------------------------------------------
 
 
-def to_block(batch: Any, origin: str) -> pa.Table:
+def to_block(batch: Any, origin: str, old: OldTypes | None = None) -> pa.Table:
     """Make a block of what user code gave: a dict of columns, a DataFrame or an Arrow table.
+
+    What is Arrow stays as it is; for other columns, `old` has the types that they may get back.
 
     Raises `DataError`, naming `origin` (the operator and its function) and the column, for
     anything else, columns of different lengths, and values without an Arrow type.
@@ -148,11 +169,11 @@ def to_block(batch: Any, origin: str) -> pa.Table:
         _check_names(batch.column_names, origin)
         return plain(batch)
     if isinstance(batch, pa.RecordBatch):
-        return plain(pa.Table.from_batches([batch]))
+        return to_block(pa.Table.from_batches([batch]), origin)
     if isinstance(batch, Mapping):
-        return _block_of_columns(batch, origin)
+        return _block_of_columns(batch, origin, old or {})
     if is_loaded("pandas") and isinstance(batch, pd.DataFrame):
-        return _block_of_frame(batch, origin)
+        return _block_of_frame(batch, origin, old or {})
     raise DataError(f"{origin} returned {_describe(batch)}; {_ADVICE}")
 
 
@@ -165,23 +186,25 @@ _ADVICE = (
 def _describe(value: Any) -> str:
     if value is None:
         return "None (is a return missing?)"
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+    if isinstance(value, list) and value and _is_row(value[0]):
         return "a list of rows (flat_map takes functions that return rows)"
     return f"a value of type {type(value).__module__}.{type(value).__qualname__}"
 
 
-def _block_of_columns(batch: Mapping[Any, Any], origin: str) -> pa.Table:
+def _is_row(value: Any) -> bool:
+    """Whether it is a dict, and not one of arrays or lists, which might be a batch."""
+    return isinstance(value, Mapping) and not all(
+        hasattr(one, "__len__") and not isinstance(one, (str, bytes)) for one in value.values()
+    )
+
+
+def _block_of_columns(batch: Mapping[Any, Any], origin: str, old: OldTypes) -> pa.Table:
     if not batch:
         return pa.table({})
     _check_names(list(batch), origin)
-    columns = {}
-    for name, values in batch.items():
-        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
-            raise DataError(
-                f"{origin}: column {name!r} is a single {type(values).__name__}, not an array or "
-                "list with one value for each row"
-            )
-        columns[name] = column_of(values, name, origin)
+    columns = {
+        name: column_of(values, name, origin, old.get(name)) for name, values in batch.items()
+    }
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name!r}: {length}" for name, length in list(lengths.items())[:8])
@@ -189,20 +212,12 @@ def _block_of_columns(batch: Mapping[Any, Any], origin: str) -> pa.Table:
     return pa.table(columns)
 
 
-def _block_of_frame(frame: pd.DataFrame, origin: str) -> pa.Table:
+def _block_of_frame(frame: pd.DataFrame, origin: str, old: OldTypes) -> pa.Table:
     if not len(frame.columns):
         return rows_only(len(frame))
-    _check_names(list(frame.columns), origin)
-    try:
-        with warnings.catch_warnings():
-            # pyarrow's own use of pandas, of zoned timestamps for one, which users cannot change
-            warnings.simplefilter("ignore", DeprecationWarning)
-            table = pa.Table.from_pandas(frame, preserve_index=False, nthreads=1)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        # Column by column says which one, and mends what mixes numpy's and Python's numbers.
-        columns = {name: column_of(frame[name], name, origin) for name in frame.columns}
-        table = pa.table(columns)
-    return plain(table)
+    _check_names(list(frame.columns), origin)  # before a dict loses one of two
+    # Column by column is faster than pyarrow's own way where there are many.
+    return _block_of_columns(dict(frame.items()), origin, old)
 
 
 def _check_names(names: list[Any], origin: str) -> None:
@@ -212,59 +227,3 @@ def _check_names(names: list[Any], origin: str) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{origin}: there is more than one column named {twice!r}")
-
-
-def restore_types(block: pa.Table, given: pa.Schema) -> pa.Table:
-    """Undo what a batch format cannot express: columns that only changed in representation.
-
-    Where a column of the same name was given to the function, a `large_string` becomes the
-    `string` that it was, a column of nulls keeps its type, a decimal its digits, a timestamp its
-    zone, a list or struct the exact types of its values.
-    """
-    columns = None
-    for i, field in enumerate(block.schema):
-        index = given.get_field_index(field.name)
-        if index < 0:
-            continue
-        wanted = given.field(index).type
-        if field.type == wanted or not _is_same_kind(field.type, wanted):
-            continue
-        try:
-            restored = block.column(i).cast(wanted)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            continue  # the values have outgrown the type: the new one is right
-        columns = block.columns if columns is None else columns
-        columns[i] = restored
-    if columns is None:
-        return block
-    return pa.Table.from_arrays(columns, names=block.column_names)
-
-
-def _is_same_kind(type: pa.DataType, wanted: pa.DataType) -> bool:
-    if pa.types.is_null(type):
-        return True
-    if pa.types.is_dictionary(wanted) and not pa.types.is_dictionary(type):
-        return _is_same_kind(type, wanted.value_type) or bool(type == wanted.value_type)
-    return any(is_kind(type) and is_kind(wanted) for is_kind in _kinds())
-
-
-def _kinds() -> tuple[Any, ...]:
-    types = pa.types
-    return (
-        lambda t: types.is_string(t) or types.is_large_string(t) or types.is_string_view(t),
-        lambda t: (
-            types.is_binary(t)
-            or types.is_large_binary(t)
-            or types.is_fixed_size_binary(t)
-            or types.is_binary_view(t)
-        ),
-        types.is_dictionary,
-        types.is_decimal,
-        types.is_timestamp,
-        types.is_duration,
-        types.is_time,
-        types.is_date,
-        lambda t: types.is_list(t) or types.is_large_list(t) or types.is_fixed_size_list(t),
-        types.is_struct,
-        types.is_map,
-    )

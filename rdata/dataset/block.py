@@ -12,8 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from rdata.dataset.values import OldTypes, column_of
 from rdata.errors import DataError
-from rdata.lazy import np, pa
+from rdata.lazy import pa
 
 TARGET_BLOCK_BYTES = 16 << 20  # larger: a budget holds fewer blocks; smaller: overhead for each
 MIN_BLOCKS = 16  # rows made in memory are cut into so many, so that a few workers end together
@@ -210,8 +211,10 @@ def default_cut(block: pa.Table) -> list[pa.Table]:
     return cut(block, max(num_pieces, size_bytes // TARGET_BLOCK_BYTES, 1))
 
 
-def table_of_rows(rows: Sequence[Mapping[str, Any]], origin: str) -> pa.Table:
-    """Make a block of rows; a key that a row lacks is null there.
+def table_of_rows(
+    rows: Sequence[Mapping[str, Any]], origin: str, old: OldTypes | None = None
+) -> pa.Table:
+    """Make a block of rows; a key that a row lacks is null there. For `old` see `column_of`.
 
     Raises `DataError`, naming `origin`, for keys that are not text, and for a column whose values
     have no common Arrow type.
@@ -230,61 +233,11 @@ def table_of_rows(rows: Sequence[Mapping[str, Any]], origin: str) -> pa.Table:
         except KeyError:
             if len(names) == len(rows[0]):  # as many keys in each row, but others
                 names = list(dict.fromkeys(key for row in rows for key in row))
-                return table_of_rows([dict.fromkeys(names) | dict(row) for row in rows], origin)
+                filled = [dict.fromkeys(names) | dict(row) for row in rows]
+                return table_of_rows(filled, origin, old)
             values = [row.get(name) for row in rows]
-        columns[name] = column_of(values, name, origin)
+        columns[name] = column_of(values, name, origin, (old or {}).get(name))
     return pa.table(columns) if columns else rows_only(len(rows))
-
-
-def column_of(values: Any, name: str, origin: str) -> Any:
-    """Make an Arrow column of a list, a numpy array, a pandas Series or an Arrow array.
-
-    NaN counts as null, except in what is Arrow already. An array of more than one dimension
-    becomes a column of tensors. Raises `DataError`, naming `origin` and the column.
-    """
-    if isinstance(values, (pa.Array, pa.ChunkedArray)):
-        return values
-    try:
-        if getattr(values, "ndim", 1) > 1:
-            return _tensor_column(values)
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        retried = _column_of_mixture(values)
-        if retried is not None:
-            return retried
-        raise DataError(
-            f"{origin}: column {name!r} cannot become an Arrow column: {error}"
-        ) from error
-    except (TypeError, OverflowError) as error:
-        raise DataError(
-            f"{origin}: column {name!r} cannot become an Arrow column: {error}"
-        ) from error
-
-
-def _tensor_column(values: Any) -> Any:
-    shape = values.shape[1:]
-    if values.dtype.kind not in "iuf" or 0 in shape:
-        raise pa.ArrowTypeError(f"there are no tensors of {values.dtype}, shape {shape}")
-    if not len(values):
-        return pa.array([], pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), shape))
-    contiguous = values if values.flags.c_contiguous else values.copy(order="C")
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(contiguous)
-
-
-def _column_of_mixture(values: Any) -> Any:
-    """Rows may hold arrays, or mix numpy and Python numbers: Arrow infers no type for these."""
-    filled = [value for value in values if value is not None]
-    kinds = {type(value) for value in filled}
-    try:
-        if kinds == {np.ndarray} and len(filled) == len(values):
-            shapes = {(value.shape, value.dtype) for value in filled}
-            return _tensor_column(np.stack(filled)) if len(shapes) == 1 else None
-        if not all(hasattr(kind, "dtype") or kind in (int, float, bool) for kind in kinds):
-            return None
-        plain_values = [value.item() if hasattr(value, "item") else value for value in values]
-        return pa.array(plain_values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError):
-        return None
 
 
 def pylist(block: pa.Table) -> list[dict[str, Any]]:
@@ -292,12 +245,20 @@ def pylist(block: pa.Table) -> list[dict[str, Any]]:
     if not block.num_columns:
         return [{} for _ in range(block.num_rows)]
     names = block.column_names
-    columns = [_python_values(column) for column in block.columns]
+    columns = [_python_values(*named) for named in zip(names, block.columns, strict=True)]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _python_values(column: pa.ChunkedArray[Any]) -> list[Any]:
+def _python_values(name: str, column: pa.ChunkedArray[Any]) -> list[Any]:
     if isinstance(column.type, pa.FixedShapeTensorType):  # whose own lists are flat
         return [tensor.to_numpy().tolist() if tensor.is_valid else None for tensor in column]
+    if pa.types.is_time64(column.type) and column.type.unit == "ns":
+        try:
+            column = column.cast(pa.time64("us"))
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"column {name!r} has times with nanoseconds, which those of Python cannot have; "
+                'cast it to time64("us"), or use map_batches with batch_format="pyarrow"'
+            ) from error
     values: list[Any] = column.to_pylist()
     return values

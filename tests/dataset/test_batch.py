@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdata.dataset.batch import resolve_format, restore_types, to_batch, to_block
+from rdata.dataset.batch import resolve_format, to_batch, to_block
+from rdata.dataset.block import pylist, table_of_rows
+from rdata.dataset.untouched import old_types
 from rdata.errors import DataError, OptionError
 
 FORMATS = ("numpy", "pandas", "pyarrow")
@@ -22,7 +25,8 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
 def round_trip(block: pa.Table, batch_format: Any) -> pa.Table:
-    return restore_types(to_block(to_batch(block, batch_format), "test"), block.schema)
+    old = old_types(block.schema, batch_format)
+    return to_block(to_batch(block, batch_format), "test", old)
 
 
 def column_of(type: pa.DataType, values: st.SearchStrategy[Any]) -> st.SearchStrategy[pa.Array]:
@@ -47,7 +51,7 @@ columns = st.one_of(
     ),
     column_of(pa.duration("s"), st.timedeltas().map(lambda d: dt.timedelta(days=d.days))),
     column_of(pa.decimal128(12, 2), st.decimals(-(10**6), 10**6, places=2)),
-    column_of(pa.list_(pa.int64()), st.lists(INT64, max_size=3)),
+    column_of(pa.list_(pa.int64()), st.lists(st.none() | INT64, max_size=3)),
     column_of(pa.struct([("k", pa.string())]), st.fixed_dictionaries({"k": st.text()})),
     column_of(pa.dictionary(pa.int32(), pa.string()), st.sampled_from(["a", "b"])),
 )
@@ -134,17 +138,79 @@ def test_tensors_of_no_rows_and_what_cannot_be_a_tensor() -> None:
             to_block({"image": values}, "test")
 
 
+UNUSUAL = [
+    pa.array([1, None], pa.int8()),
+    pa.array([2**64 - 1, None], pa.uint64()),
+    pa.array([0.1, None], pa.float32()),
+    pa.array(["a", None], pa.large_string()),
+    pa.array([b"ab", None], pa.binary(2)),
+    pa.array([1, None], pa.timestamp("s")),
+    pa.array([1, None], pa.timestamp("ns")),
+    pa.array([1, None], pa.timestamp("ns", "Europe/Berlin")),
+    pa.array([1, None], pa.duration("ns")),
+    pa.array([86_400_000, None], pa.date64()),
+    pa.array([1, None], pa.time32("s")),
+    pa.array([decimal.Decimal("1.10"), None], pa.decimal128(10, 2)),
+    pa.array([10, None]).dictionary_encode(),
+    pa.array([[1, None], None], pa.list_(pa.int32())),
+    pa.array([[2**63 - 1, None]], pa.list_(pa.int64())),  # which no float is
+    pa.array([[2**64 - 1]], pa.list_(pa.uint64())),
+    pa.array([[1, None], None], pa.list_(pa.timestamp("ns"))),
+    pa.array([[dt.date(2024, 1, 31), None], None], pa.list_(pa.date32())),
+    pa.array([[1, 2], None], pa.list_(pa.int32(), 2)),
+    pa.array([{"a": 2**53 + 1}, {"a": None}, None], pa.struct([("a", pa.int64())])),
+    pa.array([{"a": 1, "b": 0.1}, None], pa.struct([("a", pa.int8()), ("b", pa.float32())])),
+    pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int32())),
+    pa.array([[], None], pa.map_(pa.string(), pa.int32())),
+    pa.array([[("k", "v")], None], pa.map_(pa.string(), pa.string())),
+    pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(8, dtype=np.float32).reshape(2, 2, 2)),
+    pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(4).reshape(2, 2)),
+    pa.nulls(2),
+    pa.nulls(2, pa.int64()),
+    pa.nulls(2, pa.list_(pa.int64())),
+    pa.nulls(2, pa.map_(pa.string(), pa.int32())),
+]
+
+
+@pytest.mark.parametrize("shown", [*FORMATS, "rows"])
+@pytest.mark.parametrize("column", UNUSUAL, ids=map(str, itertools.count()))
+def test_types_that_batches_and_rows_do_not_have_come_back(column: pa.Array, shown: Any) -> None:
+    chunks = [column, pa.nulls(1, column.type)]
+    block = pa.table({"c": pa.chunked_array(chunks)})
+    if shown == "rows":
+        result = table_of_rows(pylist(block), "test", old_types(block.schema, "rows"))
+    else:
+        result = round_trip(block, shown)
+    assert result.schema == block.schema
+    assert pylist(result) == pylist(block)
+
+
+def test_values_that_the_old_type_does_not_hold_have_another() -> None:
+    schema = pa.schema([("i", pa.int8()), ("f", pa.float32()), ("t", pa.timestamp("s"))])
+    fitting = [{"i": 2, "f": 0.5, "t": dt.datetime(2024, 1, 31, tzinfo=None)}]  # noqa: DTZ001
+    old = old_types(schema, "rows")
+    assert table_of_rows(fitting, "test", old).schema == schema
+    others = [{"i": 300, "f": 0.1, "t": dt.datetime(2024, 1, 31, 0, 0, 0, 1)}]  # noqa: DTZ001
+    result = table_of_rows(others, "test", old)
+    assert result.schema.types == [pa.int64(), pa.float64(), pa.timestamp("us")]
+    assert result.to_pylist() == others
+
+
 def test_restoring_leaves_alone_what_the_function_changed() -> None:
     given_schema = pa.schema([("a", pa.int64()), ("d", pa.decimal128(3, 1)), ("n", pa.date32())])
-    result = pa.table(
-        {
-            "a": [0.5],
-            "d": pa.array([decimal.Decimal("12345.67")]),
-            "n": pa.nulls(1),
-        }
-    )
-    restored = restore_types(result, given_schema)
+    result = {"a": [0.5], "d": [decimal.Decimal("12345.67")], "n": [None]}
+    restored = to_block(result, "test", old_types(given_schema, "numpy"))
     assert restored.schema.types == [pa.float64(), pa.decimal128(7, 2), pa.date32()]
+
+
+def test_pandas_shows_tensors_in_their_shape() -> None:
+    images = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    block = to_block({"image": images, "n": [1, None, 3, 4]}, "test")
+    frame = to_batch(block, "pandas")
+    assert list(frame) == ["image", "n"]
+    np.testing.assert_array_equal(np.stack(list(frame["image"])), images)
+    frame["image"].iloc[0][0] = 100  # private, and writable
+    np.testing.assert_array_equal(to_batch(block, "numpy")["image"], images)
 
 
 def test_columns_may_be_lists_series_and_arrow_arrays() -> None:
@@ -152,6 +218,11 @@ def test_columns_may_be_lists_series_and_arrow_arrays() -> None:
     block = to_block(batch, "test")
     assert block.num_rows == 2
     assert block.column("a").null_count == 1
+
+
+def test_a_sparse_column_converts() -> None:
+    frame = pd.DataFrame({"a": pd.arrays.SparseArray([0, 1])})
+    assert to_block(frame, "test").column("a").to_pylist() == [0, 1]
 
 
 def test_a_frame_that_mixes_numbers_of_numpy_and_python_converts() -> None:
@@ -165,12 +236,21 @@ def test_a_frame_that_mixes_numbers_of_numpy_and_python_converts() -> None:
         (None, r"here returned None \(is a return missing\?\)"),
         (3, "here returned a value of type builtins.int; a batch is a dict"),
         ([{"a": 1}], r"a list of rows \(flat_map takes"),
+        ([{"a": np.array([1])}], r"type builtins.list; .*to give several batches, yield them"),
+        ([pd.DataFrame({"a": [1]})], r"type builtins.list; .*to give several batches, yield them"),
+        (({"a": [1]},), r"type builtins.tuple; .*to give several batches, yield them"),
         ({"a": [1, 2], "b": [1]}, r"columns have different lengths \('a': 2, 'b': 1\)"),
         ({"a": 1}, "column 'a' is a single int, not an array or list"),
         ({"a": "text"}, "column 'a' is a single str"),
         ({1: [1]}, "column name 1 is not text"),
+        ({"a": {"k": 1}}, "column 'a' is a single dict"),
+        ({"a": np.array(5)}, "column 'a' is a single ndarray"),
+        ({"a": pd.DataFrame({"k": [1]})}, "column 'a' is a whole DataFrame"),
+        ({"a": pa.table({"k": [1]})}, "column 'a' is a whole Table"),
+        ({"a": np.ma.MaskedArray([[1, 2]], [[0, 1]])}, "column 'a'.*no tensors with nulls"),
         ({"a": [1], "b": [{}, "x"]}, "column 'b' cannot become an Arrow column"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
+        (pa.record_batch([[1], [2]], names=["a", "a"]), "more than one column named 'a'"),
         (pd.DataFrame({0: [1]}), "column name 0 is not text"),
         (pd.DataFrame({"ok": [1, 2], "bad": [1, "x"]}), "column 'bad' cannot become"),
         (pd.DataFrame({"bad": [object()]}), "column 'bad' cannot become"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import itertools
 import traceback
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Annotated, Any, Optional
 
 import numpy as np
@@ -168,6 +170,112 @@ def test_types_survive_a_function_that_only_filters() -> None:
     assert rows.take_all() == table.to_pylist()
 
 
+NOON = dt.datetime(2024, 7, 1, 12)  # noqa: DTZ001
+NAIVE = pa.table({"x": pa.array([NOON], pa.timestamp("us"))})
+UTC = pa.table({"x": pa.array([NOON], pa.timestamp("us", "UTC"))})
+BERLIN = pa.timestamp("us", "Europe/Berlin")
+STRUCT = pa.table({"x": [{"a": 1, "b": 2}]})
+INTS = pa.table({"x": [[1, 2], [3]]})
+CATEGORY = pa.table({"x": pa.array(["a"]).dictionary_encode()})
+DECIMAL = pa.table({"x": pa.array([Decimal("1.00")], pa.decimal128(10, 2))})
+
+
+def cast_to(type: pa.DataType) -> Any:
+    return lambda table: pa.table({"x": table["x"].cast(type)})
+
+
+@pytest.mark.parametrize(
+    ("shown", "table", "change", "expected"),
+    [
+        ("rows", STRUCT, lambda x: {**x, "c": 3}, [{"a": 1, "b": 2, "c": 3}]),
+        ("rows", STRUCT, lambda x: {"a": x["a"]}, [{"a": 1}]),
+        ("rows", STRUCT, lambda x: {"z": x["a"], "b": 2}, [{"z": 1, "b": 2}]),
+        ("rows", STRUCT, lambda x: {"a": str(x["a"]), "b": 2}, [{"a": "1", "b": 2}]),
+        ("rows", INTS, lambda x: [float(i) for i in x], pa.array([[1.0, 2.0], [3.0]])),
+        ("rows", INTS, lambda x: [str(i) for i in x], [["1", "2"], ["3"]]),
+        ("rows", pa.table({"x": [["1"]]}), lambda x: [int(i) for i in x], [[1]]),
+        ("rows", NAIVE, lambda x: x.replace(tzinfo=dt.UTC), UTC["x"]),
+        ("rows", UTC, lambda x: x.replace(tzinfo=None), NAIVE["x"]),
+        (
+            "rows",
+            pa.table({"x": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int32()))}),
+            lambda x: [(key, str(item)) for key, item in x],
+            pa.array([[("k", "1")]], pa.map_(pa.string(), pa.string())),
+        ),
+        ("pandas", STRUCT, lambda df: df.assign(x=[{"a": 1, "c": 3}]), [{"a": 1, "c": 3}]),
+        (
+            "pandas",
+            NAIVE,
+            lambda df: df.assign(x=df["x"].dt.tz_localize("Europe/Berlin")),
+            pa.array([dt.datetime(2024, 7, 1, 10, tzinfo=dt.UTC)], BERLIN),
+        ),
+        (
+            "pandas",
+            UTC,
+            lambda df: df.assign(x=df["x"].dt.tz_convert("Europe/Berlin")),
+            pa.array([NOON], BERLIN),
+        ),
+        (
+            "pandas",
+            UTC,
+            lambda df: df.assign(x=df["x"].dt.tz_convert("Europe/Berlin").dt.tz_localize(None)),
+            pa.array([NOON + dt.timedelta(hours=2)], pa.timestamp("us")),
+        ),
+        (
+            "pandas",
+            CATEGORY,
+            lambda df: df.assign(x=df["x"].astype(str)),
+            pa.Table.from_pandas(pd.DataFrame({"x": ["a"]}))["x"],
+        ),
+        ("pyarrow", NAIVE, cast_to(pa.timestamp("s")), pa.array([NOON], pa.timestamp("s"))),
+        ("pyarrow", CATEGORY, cast_to(pa.large_string()), pa.array(["a"], pa.large_string())),
+        ("pyarrow", CATEGORY, cast_to(pa.string()), pa.array(["a"])),
+        (
+            "pyarrow",
+            DECIMAL,
+            cast_to(pa.decimal128(20, 6)),
+            pa.array([Decimal("1.000000")], pa.decimal128(20, 6)),
+        ),
+    ],
+    ids=map(str, itertools.count()),
+)
+def test_a_type_that_a_function_changes_stays_changed(
+    shown: str, table: pa.Table, change: Any, expected: Any
+) -> None:
+    dataset = rdata.from_arrow(table)
+    if shown == "rows":
+        results = [
+            dataset.map(lambda row: {"x": change(row["x"])}),
+            dataset.flat_map(lambda row: [{"x": change(row["x"])}]),
+        ]
+    else:
+        results = [dataset.map_batches(change, batch_format=shown)]
+    for result in results:
+        found = result.take_batch(10, batch_format="pyarrow")
+        wanted = pa.table({"x": expected})
+        assert found.schema == wanted.schema
+        assert found.to_pylist() == wanted.to_pylist()
+
+
+def test_nanoseconds_stay() -> None:
+    instants = [pd.Timestamp(1), pd.Timestamp(2, tz="Europe/Berlin"), pd.Timedelta(3)]
+    for instant in instants:
+        dataset = rdata.from_items([instant, None])
+        for kept in (dataset, dataset.map(lambda row: row), dataset.flat_map(lambda row: [row])):
+            assert [row["item"] for row in kept.take_all()] == [instant, None]
+    mixed = rdata.from_items([pd.Timestamp(1), dt.datetime(3000, 1, 1)])  # noqa: DTZ001
+    assert mixed.take_all()[1] == {"item": dt.datetime(3000, 1, 1)}  # noqa: DTZ001
+
+
+def test_times_that_rows_cannot_show_are_named() -> None:
+    table = pa.table({"t": pa.array([1000, 1001], pa.time64("ns"))})
+    assert rdata.from_arrow(table).limit(1).map(lambda row: row).take_all() == [
+        {"t": dt.time(0, 0, 0, 1)}
+    ]
+    with pytest.raises(DataError, match="column 't' has times with nanoseconds"):
+        rdata.from_arrow(table).map(lambda row: row).take_all()
+
+
 def test_blocks_of_different_types_come_together() -> None:
     def mixed(batch: dict[str, Any]) -> dict[str, Any]:
         first = int(batch["id"][0])
@@ -195,6 +303,8 @@ def test_add_column_takes_any_format_and_may_replace() -> None:
     assert dataset.take_all() == [{"id": 1}, {"id": 2}, {"id": 3}]
     one = rdata.range(2).add_column("k", lambda batch: "x", batch_format="numpy")
     assert one.take_all() == [{"id": 0, "k": "x"}, {"id": 1, "k": "x"}]
+    text = rdata.from_arrow(pa.table({"s": ["a"]})).add_column("s", lambda df: df["s"] + "b")
+    assert text.take_batch(batch_format="pyarrow") == pa.table({"s": ["ab"]})
     with pytest.raises(DataError, match="gave 1 values for column 'k', but the batch has 3 rows"):
         rdata.range(3, override_num_blocks=1).add_column("k", lambda df: df["id"][:1]).take_all()
 
@@ -251,6 +361,10 @@ class TestFaults:
         [
             (lambda ds: ds.map_batches(lambda b: 3), r"map_batches\(<lambda>\) \(File .*test_map"),
             (lambda ds: ds.map_batches(lambda b: {"a": [1], "b": []}), "different lengths"),
+            (lambda ds: ds.map_batches(lambda b: {"x": pd.DataFrame(b)}), "a whole DataFrame"),
+            (lambda ds: ds.add_column("x", lambda df: df[["id"]]), "'x' is a whole DataFrame"),
+            (lambda ds: ds.add_column("x", lambda df: {"a": 1}), "'x' is a single dict"),
+            (lambda ds: ds.add_column("x", lambda df: np.array(5)), "'x' is a single ndarray"),
             (lambda ds: ds.map(lambda row: 3), r"map\(<lambda>\) .*returned int for a row"),
             (lambda ds: ds.map(lambda row: {"a": object()}), "column 'a' cannot become"),
             (lambda ds: ds.flat_map(lambda row: row), "returned dict; flat_map takes a function"),

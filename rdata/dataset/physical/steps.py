@@ -12,10 +12,12 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from rdata.dataset.batch import BatchFormat, restore_types, to_batch, to_block
-from rdata.dataset.block import column_of, concat, part, plain, pylist, rebatch, table_of_rows
+from rdata.dataset.batch import BatchFormat, to_batch, to_block
+from rdata.dataset.block import concat, part, plain, pylist, rebatch, table_of_rows
 from rdata.dataset.columns import renamed, require_columns
 from rdata.dataset.function import UserFunction
+from rdata.dataset.untouched import old_types
+from rdata.dataset.values import OldTypes, column_of
 from rdata.errors import DataError
 from rdata.lazy import pa
 
@@ -77,8 +79,9 @@ class MapBatchesStep(Struct, frozen=True):
                     continue
                 with _named(origin):
                     result = call(to_batch(block, self.batch_format))
+                old = old_types(block.schema, self.batch_format)
                 for batch in _each(result, origin):
-                    yield restore_types(to_block(batch, origin), block.schema)
+                    yield to_block(batch, origin, old)
 
         return run
 
@@ -124,7 +127,8 @@ class AddColumnStep(Struct, frozen=True):
     def _added(self, block: pa.Table, values: Any, origin: str) -> pa.Table:
         if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
             values = [values] * block.num_rows  # one value for all rows, as in pandas
-        column = column_of(values, self.column, origin)
+        old = old_types(block.schema, self.batch_format).get(self.column)
+        column = column_of(values, self.column, origin, old)
         if len(column) != block.num_rows:
             raise DataError(
                 f"{origin}: the function gave {len(column)} values for column {self.column!r}, "
@@ -177,16 +181,16 @@ class FlatMapStep(Struct, frozen=True):
         call, origin = self.fn.load(), self.fn.origin
 
         def run(blocks: Blocks) -> Blocks:
-            for rows, schema in _row_groups(blocks):
+            for rows, old in _row_groups(blocks):
                 results: list[Mapping[str, Any]] = []
                 for row in rows:
                     for result in self._of_row(call, row, origin):
                         results.append(result)
                         if len(results) == ROWS_AT_ONCE:
-                            yield restore_types(table_of_rows(results, origin), schema)
+                            yield table_of_rows(results, origin, old)
                             results = []
                 if results:
-                    yield restore_types(table_of_rows(results, origin), schema)
+                    yield table_of_rows(results, origin, old)
 
         return run
 
@@ -233,18 +237,19 @@ class FilterStep(Struct, frozen=True):
         return run
 
 
-def _row_groups(blocks: Blocks) -> Iterator[tuple[list[dict[str, Any]], pa.Schema]]:
+def _row_groups(blocks: Blocks) -> Iterator[tuple[list[dict[str, Any]], OldTypes]]:
     for block in blocks:
+        old = old_types(block.schema, "rows")
         for start in range(0, block.num_rows, ROWS_AT_ONCE):
-            yield pylist(part(block, start, ROWS_AT_ONCE)), block.schema
+            yield pylist(part(block, start, ROWS_AT_ONCE)), old
 
 
 def _by_rows(
     make: Callable[[list[dict[str, Any]]], list[Mapping[str, Any]]], origin: str
 ) -> Transform:
     def run(blocks: Blocks) -> Blocks:
-        for rows, schema in _row_groups(blocks):
-            yield restore_types(table_of_rows(make(rows), origin), schema)
+        for rows, old in _row_groups(blocks):
+            yield table_of_rows(make(rows), origin, old)
 
     return run
 
