@@ -27,10 +27,13 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from functools import lru_cache
+from traceback import TracebackException
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound=BaseException)
+Story = tuple[BaseException, str, str]  # of a TaskError: its cause, origin and frames
 
 
 class RdataError(Exception):
@@ -114,12 +117,15 @@ class TaskError(RdataError):
 
     What `rdata.get` raises is an instance of this class *and* of the class that the user's code
     raised, with its arguments and attributes, so that `except ValueError` works. `cause` is the
-    exception itself; the frames of the user's code stand in a note below the message.
+    exception itself, or a TaskError with its text if it cannot travel; `origin` says which task
+    raised it; `frames`, the formatted traceback of the user's code, stands in a note, too. An
+    attribute of one of these names that the user's class has is the user's.
     """
 
     cause: BaseException
     origin: str
     frames: str
+    _rdata_story: Story | None = None  # None: made by the user's code, and not come out of a task
 
     @staticmethod
     def wrap(cause: BaseException, origin: str, frames: str) -> TaskError:
@@ -128,33 +134,66 @@ class TaskError(RdataError):
         `origin` says which task raised, and where; `frames` is the formatted traceback of the
         user's code.
         """
-        if isinstance(cause, TaskError) and hasattr(cause, "origin"):
+        if isinstance(cause, TaskError) and cause._rdata_story is not None:
             return cause  # a task waited for another: the first one's frames tell the story
-        error = cause if isinstance(cause, TaskError) else _instance_like(cause)
-        error.cause, error.origin, error.frames = cause, origin, frames
-        error.add_note(f"\nraised in {origin}:\n{frames}".rstrip())
+        story = cause, origin, frames
+        try:
+            args, attributes = exception_parts(cause)
+            error = rebuild(_dual_class(type(cause)), args)  # type: ignore[arg-type]  # is hashable
+            _tell(error, attributes, story)
+        except Exception:  # the user's class refuses a second base or a plain __new__, or fails
+            error = TaskError(describe(cause))
+            _tell(error, {}, story)
         return error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TaskError.wrap, (self.cause, self.origin, self.frames)
+        if self._rdata_story is not None:
+            return TaskError.wrap, self._rdata_story
+        args, attributes = exception_parts(self)
+        return rebuild, (type(self), args), attributes
 
 
-def _instance_like(cause: BaseException) -> TaskError:
-    args, attributes = exception_parts(cause)
-    notes = attributes.pop("__notes__", ())
+def story_of(error: BaseException) -> Story | None:
+    """Cause, origin and frames of an error that came out of a task; None of any other."""
+    return error._rdata_story if isinstance(error, TaskError) else None
+
+
+def _tell(error: TaskError, attributes: Mapping[str, Any], story: Story) -> None:
+    own = _variables(error)
+    for name, value in zip(("cause", "origin", "frames"), story, strict=True):
+        if not hasattr(type(error), name):
+            own[name] = value
+    set_attributes(error, attributes)
+    _, origin, frames = story
+    note = f"\nraised in {origin}:\n{frames}".rstrip()
+    own.update(_rdata_story=story, __notes__=[*attributes.get("__notes__", ()), note])
+
+
+def describe(error: BaseException) -> str:
+    """Its class and message, as the last lines of a traceback show them."""
+    return "".join(report_of(error).format_exception_only()).strip()
+
+
+def report_of(error: BaseException) -> TracebackException:
+    """What there is to format of an exception, whatever the code of its class does."""
     try:
-        dual: type[TaskError] = _dual_class(type(cause))  # type: ignore[arg-type]  # is hashable
-        error = rebuild(dual, args)
-        error.__setstate__(attributes)
-    except TypeError:  # a class that refuses a second base or a plain __new__
-        error = TaskError(f"{type(cause).__name__}: {cause}")
-    for note in notes:
-        error.add_note(note)
-    return error
+        return TracebackException.from_exception(error)
+    except Exception:  # it looks for attributes, and asks a __getattr__ which fails
+        cls = type(error)
+        body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        plain = type(cls.__name__, (Exception,), body)(_message(error))
+        return TracebackException.from_exception(plain.with_traceback(error.__traceback__))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<no message: its __str__ failed>"
 
 
 def exception_parts(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What `rebuild`, and `__setstate__` after it, need to make the error again."""
+    """What `rebuild`, and `set_attributes` after it, need to make the error again."""
     # Asked of the built-in base, which knows what it keeps outside of __dict__ (a file's name …).
     _, args, *state = _builtin_base(type(error)).__reduce__(error)
     return args, dict(state[0]) if state and state[0] else {}
@@ -167,20 +206,43 @@ def rebuild(cls: type[E], args: tuple[Any, ...]) -> E:
     return error
 
 
+def set_attributes(error: BaseException, attributes: Mapping[str, Any]) -> None:
+    """Set them without the class's own code, which may refuse: that of a frozen dataclass does."""
+    base = _builtin_base(type(error))
+    for name, value in attributes.items():
+        if hasattr(base, name):  # kept outside of __dict__
+            object.__setattr__(error, name, value)
+        else:
+            _variables(error)[name] = value
+
+
+def _variables(error: BaseException) -> dict[str, Any]:
+    variables: dict[str, Any] = object.__getattribute__(error, "__dict__")
+    return variables
+
+
 def _builtin_base(cls: type[BaseException]) -> Any:
     return next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
 
 
 @lru_cache(maxsize=256)
 def _dual_class(cause_type: type[BaseException]) -> type[TaskError]:
-    def __init__(self: TaskError, *args: Any) -> None:
-        """Leave alone what `_instance_like` sets; the user's __init__ ran where it was raised."""
+    if issubclass(cause_type, TaskError):
+        return cause_type
+    # The user's class first: its attributes are the user's, and its built-in base makes instances.
+    both = (TaskError,) if issubclass(TaskError, cause_type) else (cause_type, TaskError)
+    body = {"__module__": cause_type.__module__, "__qualname__": cause_type.__qualname__}
+    return type(cause_type.__name__, (_Dual, *both), body)
 
-    body = {
-        "__init__": __init__,
-        "__str__": cause_type.__str__,
-        "__module__": cause_type.__module__,
-    }
-    dual = type(cause_type.__name__, (TaskError, cause_type), body)
-    dual.__qualname__ = cause_type.__qualname__
-    return dual
+
+class _Dual:
+    """Comes before the user's class in a dual class: what that must not decide there."""
+
+    def __init__(self, *args: Any) -> None:
+        """Leave alone what `rebuild` sets; the user's __init__ ran where it was raised."""
+
+    def __init_subclass__(cls) -> None:
+        """Add nothing: the user's may refuse, or want arguments."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return TaskError.__reduce__(self)  # type: ignore[arg-type]  # every dual class is one

@@ -21,11 +21,11 @@ import re
 import struct
 import sys
 import threading
-import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from traceback import StackSummary, TracebackException
 from typing import Any
 
 import cloudpickle
@@ -38,6 +38,9 @@ from rdata.errors import (
     TaskError,
     exception_parts,
     rebuild,
+    report_of,
+    set_attributes,
+    story_of,
 )
 from rdata.lazy import pa
 
@@ -194,15 +197,15 @@ def _are_plain(values: Iterable[Any], count: int, levels: int) -> bool:
 
 def dump_error(error: BaseException, origin: str) -> bytes:
     """An exception from user code, in a form that arrives whatever its class is like."""
-    if isinstance(error, TaskError) and hasattr(error, "origin"):
-        # It came out of a `get` in that code, and keeps its story.
-        origin, frames, error = error.origin, error.frames, error.cause
-    else:
-        frames = format_user_frames(error)
-    text = "".join(traceback.format_exception_only(error)).strip()
+    story = story_of(error)
+    if story is not None:  # it came out of a `get` in that code, and keeps its story
+        error, origin, _ = story
+    report = report_of(error)
+    frames = format_user_frames(report) if story is None else story[2]
+    text = "".join(report.format_exception_only()).strip()
     try:
         pickled = dumps(error).to_bytes()
-    except SerializationError:
+    except Exception:  # memory may be short, too
         pickled = b""
     return pickle.dumps((origin, frames, text, pickled), protocol=5)
 
@@ -229,13 +232,12 @@ def dump_system_error(error: RdataError) -> bytes:
     return pickle.dumps(("", "", str(error), dumps(error).to_bytes()), protocol=5)
 
 
-def format_user_frames(error: BaseException) -> str:
-    """The traceback without rdata's own frames, and without the exception's line at its end."""
-    report = traceback.TracebackException.from_exception(error)
+def format_user_frames(report: TracebackException) -> str:
+    """The traceback without rdata's own frames."""
     links = [report]
     while links:
         link = links.pop()
-        link.stack = traceback.StackSummary.from_list(
+        link.stack = StackSummary.from_list(
             [frame for frame in link.stack if not frame.filename.startswith(_PACKAGE_FOLDER)]
         )
         links.extend(other for other in (link.__cause__, link.__context__) if other is not None)
@@ -284,7 +286,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             return _CLOUDPICKLE_REDUCERS[kind](value)
         if issubclass(kind, BaseException) and _has_own_constructor(kind):
             args, attributes = exception_parts(value)
-            return rebuild, (kind, args), attributes
+            return rebuild, (kind, args), attributes, None, None, set_attributes
         if "pyarrow" in sys.modules:
             if kind is pa.Table:
                 return _read_table, (_as_ipc(value),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import threading
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
         back = outcome(error)
         assert type(back) is TaskError
         assert str(back) == "ValueError: what happened"
+
+
+def test_what_is_told_in_words_travels_on() -> None:
+    error = ValueError("what happened")
+    error.held = threading.Lock()  # type: ignore[attr-defined]
+    back = outcome(error)
+    again = pickle.loads(pickle.dumps(back))
+    further = serialize.loads(serialize.dumps([back]).to_bytes(), None)[0]
+    for copy in (again, further, outcome(back)):
+        assert type(copy) is TaskError
+        assert str(copy) == str(copy.cause) == "ValueError: what happened"
+        assert copy.origin == "task f"
 
 
 def test_an_exception_that_cannot_be_made_again_is_told_in_words() -> None:

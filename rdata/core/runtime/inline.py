@@ -12,14 +12,13 @@ import logging
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from rdata.core.ids import new_process_id, object_id, task_ids, task_of
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
-from rdata.core.returns import returned, split_returns, streamed_items
+from rdata.core.returns import returned, split_returns
 from rdata.core.runtime.inline_calls import Actor, Call, DependencyError, Failure, Resources, Stream
 from rdata.core.runtime.seam import Returned, RuntimeContext, Waitable
 from rdata.core.runtime.snapshot import Snapshot
@@ -33,6 +32,7 @@ from rdata.errors import (
     TaskUnschedulableError,
 )
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -111,7 +111,8 @@ class InlineRuntime:
         return stored.load()
 
     def _perform(self, call: Call) -> Returned:
-        if call.num_returns == "streaming":
+        num_returns = call.num_returns
+        if num_returns == "streaming":
             stream = Stream(call)
             self._streams[call.task_id] = stream
             if call.actor is not None:
@@ -120,8 +121,9 @@ class InlineRuntime:
         attempt = 0
         while True:
             try:
-                with self._running(call):
-                    values = split_returns(call.run(), call.num_returns, call.origin)
+                values = self._run(
+                    call, lambda: split_returns(call.run(), num_returns, call.origin)
+                )
                 break
             except KeyboardInterrupt:
                 raise
@@ -151,14 +153,14 @@ class InlineRuntime:
         except SerializationError as error:
             return Failure(error)
 
-    @contextmanager
-    def _running(self, call: Call) -> Iterator[None]:
+    def _run(self, call: Call, step: Callable[[], T]) -> T:
+        """Run user code, on the call's resources and with its context."""
         outer = getattr(self._local, "context", None)
         self._local.context = call.context
         with self._lock:
             self._resources.held.update(call.needs)
         try:
-            yield
+            return step()
         finally:
             self._local.context = outer
             with self._lock:
@@ -186,10 +188,7 @@ class InlineRuntime:
         call = stream.call
         while not stream.is_finished:
             try:
-                with self._running(call):
-                    if stream.items is None:
-                        stream.items = streamed_items(call.run(), call.origin)
-                    value = next(stream.items)
+                value = self._run(call, stream.advance)
             except StopIteration:
                 if stream.num_again:
                     self._append(stream, stream.nondeterministic())
@@ -225,8 +224,7 @@ class InlineRuntime:
         if close is None or getattr(items, "gi_running", False):
             return  # a generator that stops itself is closed when it has yielded
         try:
-            with self._running(stream.call):
-                close()
+            self._run(stream.call, close)
         except Exception:  # of a `finally` in the user's generator; nobody waits for it any more
             _log.exception("%s raised when it was stopped", stream.call.origin)
 
@@ -286,8 +284,8 @@ class InlineRuntime:
             actor=actor,
         )
         try:
-            with actor.lock, self._running(call):
-                actor.instance = call.run()
+            with actor.lock:
+                actor.instance = self._run(call, call.run)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

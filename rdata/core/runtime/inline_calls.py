@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from rdata.core.object_ref import ObjectRef
+from rdata.core.returns import streamed_items
 from rdata.core.runtime.seam import RuntimeContext
 from rdata.core.serialize import format_user_frames
 from rdata.core.specs import ActorInterface, ActorOptions, NumReturns
@@ -18,6 +19,8 @@ from rdata.errors import (
     NondeterministicTaskError,
     TaskError,
     WorkerCrashedError,
+    report_of,
+    story_of,
 )
 
 
@@ -32,9 +35,8 @@ class Failure:
     def error(self) -> BaseException:
         """The error as a new instance: raising one instance again and again piles up frames."""
         known = self._error
-        if isinstance(known, TaskError):
-            return TaskError.wrap(known.cause, known.origin, known.frames)
-        return type(known)(*known.args)
+        story = story_of(known)
+        return type(known)(*known.args) if story is None else TaskError.wrap(*story)
 
 
 def _without_frames(error: BaseException) -> BaseException:
@@ -46,8 +48,9 @@ def _without_frames(error: BaseException) -> BaseException:
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
-        link.__traceback__ = None
-        pending += [link.__cause__, link.__context__, getattr(link, "cause", None)]
+        BaseException.with_traceback(link, None)  # its class may refuse assignment
+        told, *_ = story_of(link) or (None,)
+        pending += [link.__cause__, link.__context__, told]
     return error
 
 
@@ -128,7 +131,7 @@ class Call(Struct, frozen=True):
             return self.actor.die(f"it left by exit_actor() or sys.exit({error.code!r})")
         if isinstance(error, SystemExit):
             return Failure(WorkerCrashedError(f"{self.origin} called sys.exit({error.code!r})"))
-        return Failure(TaskError.wrap(error, self.origin, format_user_frames(error)))
+        return Failure(TaskError.wrap(error, self.origin, format_user_frames(report_of(error))))
 
 
 class DependencyError(Exception):
@@ -150,6 +153,12 @@ class Stream(Struct):
     attempt: int = 0
     is_finished: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def advance(self) -> Any:
+        """Run the user's code until it yields; raises StopIteration at its end."""
+        if self.items is None:
+            self.items = streamed_items(self.call.run(), self.call.origin)
+        return next(self.items)
 
     def nondeterministic(self) -> Failure:
         """The error of a rerun that ended before the items that the first run gave."""

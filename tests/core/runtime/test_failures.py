@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import linecache
+import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -42,6 +45,7 @@ def raising(make: Callable[[], BaseException]) -> Any:
         lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
         lambda: StopIteration("early"),
         lambda: ImportError("no module", name="absent", path="/nowhere"),
+        lambda: MemoryError("none left"),
         AssertionError,
         lambda: ExceptionGroup("two", [ValueError(1), TypeError(2)]),
     ],
@@ -74,6 +78,103 @@ def test_attributes_and_odd_constructors() -> None:
     with pytest.raises(Refused, match="7: closed") as raised:
         rdata.get(raising(lambda: Refused(7, reason="closed")).remote())
     assert (raised.value.code, raised.value.reason) == (7, "closed")
+
+
+def test_a_lack_of_memory_can_be_retried() -> None:
+    @rdata.remote(max_retries=1, retry_exceptions=[MemoryError])
+    def greedy(log: Path) -> Any:
+        log.write_text(log.read_text() + "x")
+        return bytearray(1 << 60)
+
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        log.touch()
+        with pytest.raises(MemoryError):
+            rdata.get(greedy.remote(log))
+        assert log.read_text() == "xx"
+
+
+class Delegating(Exception):
+    """As clients' libraries have them: whatever is not here is looked up in a response."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.response, name)  # which was not set: a RecursionError
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Refusing(Exception):
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(name)
+
+
+class WithoutHeirs(Exception):
+    def __init_subclass__(cls) -> None:
+        raise TypeError("no subclasses")
+
+
+class Asking(Exception):
+    def __init_subclass__(cls, *, code: int) -> None:
+        super().__init_subclass__()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Delegating("the message"),
+        lambda: Frozen(7),
+        lambda: Refusing("the message"),
+        lambda: WithoutHeirs("the message"),
+        lambda: Asking("the message"),
+    ],
+    ids=lambda make: type(make()).__name__,
+)
+def test_a_class_whose_own_code_refuses(make: Any) -> None:
+    expected = make()
+    with pytest.raises(type(expected)) as raised:
+        rdata.get(raising(make).remote())
+    error = raised.value
+    assert isinstance(error, TaskError)
+    assert type(error.cause) is type(expected)
+    assert (str(error), error.args) == (str(expected), expected.args)
+    assert vars(expected).items() <= vars(error).items()
+    shown = "".join(traceback.format_exception(error))
+    assert str(expected) in shown
+    assert "raised in task" in shown
+    assert "in fail" in shown
+
+
+class Explained(Exception):
+    """Has attributes of the names that a TaskError gives to its own."""
+
+    frames = 24
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("explained")
+        self.cause = cause
+
+    @property
+    def origin(self) -> str:
+        return f"from {self.cause}"
+
+
+def test_the_users_attributes_come_first() -> None:
+    with pytest.raises(Explained) as raised:
+        rdata.get(raising(lambda: Explained("above")).remote())
+    for error in (raised.value, pickle.loads(pickle.dumps(raised.value))):
+        assert (error.cause, error.origin, error.frames) == ("above", "from above", 24)
+        assert "in fail" in error.__notes__[0]
+
+
+def test_a_task_error_that_the_user_raises() -> None:
+    with pytest.raises(TaskError, match="mine") as raised:
+        rdata.get(raising(lambda: TaskError("mine")).remote())
+    for error in (raised.value, pickle.loads(pickle.dumps(raised.value))):
+        assert (str(error), str(error.cause)) == ("mine", "mine")
+        assert "in fail" in error.frames
 
 
 def test_a_class_that_only_the_driver_knows() -> None:
