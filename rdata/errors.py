@@ -182,14 +182,15 @@ def report_of(error: BaseException) -> TracebackException:
         cls = type(error)
         body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
         plain = type(cls.__name__, (Exception,), body)(_message(error))
-        return TracebackException.from_exception(plain.with_traceback(error.__traceback__))
+        plain.__traceback__ = object.__getattribute__(error, "__traceback__")
+        return TracebackException.from_exception(plain)
 
 
 def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return "<no message: its __str__ failed>"
+        return "<exception str() failed>"
 
 
 def exception_parts(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -51,6 +51,8 @@ _ATOM_BYTES = 9  # of a number in a message, at most
 _MIN_INT, _MAX_INT = -(1 << 63), (1 << 64) - 1  # that a message can carry
 _CLOUDPICKLE_REDUCERS = cloudpickle.Pickler.dispatch_table.maps[0]  # without copyreg's
 _reduce_code = _CLOUDPICKLE_REDUCERS[types.CodeType]
+_MAX_ERROR_BYTES = 64 << 20  # a quarter of a frame: errors never lie in the store
+_MAX_WORDS = 1 << 20  # of the text of a larger one
 _PLAIN_ITEMS = 32  # past this, cloudpickle's C loop is faster than checking types here
 _PLAIN_LEVELS = 4  # deeper ones may be cycles, or share what each look at would count again
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in .+')  # of a traceback
@@ -207,7 +209,11 @@ def dump_error(error: BaseException, origin: str) -> bytes:
         pickled = dumps(error).to_bytes()
     except Exception:  # memory may be short, too
         pickled = b""
-    return pickle.dumps((origin, frames, text, pickled), protocol=5)
+    data = pickle.dumps((origin, frames, text, pickled), protocol=5)
+    if len(data) > _MAX_ERROR_BYTES:
+        words = frames[:_MAX_WORDS], text[:_MAX_WORDS]
+        data = pickle.dumps((origin, *words, b""), protocol=5)
+    return data
 
 
 def load_error(data: bytes, restore_ref: RestoreRef) -> BaseException:

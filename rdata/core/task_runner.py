@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +27,7 @@ from rdata.core.returns import split_returns, streamed_items
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.decoder import CallDecoder
 from rdata.core.runtime.seam import RuntimeContext
-from rdata.errors import RdataError, TaskCancelledError
+from rdata.errors import RdataError, TaskCancelledError, TaskError, describe
 
 _FLUSH_AFTER_S = 0.016  # replies wait so long for company; longer: results of short tasks late
 _MAX_BATCH_BYTES = 256 * 1024
@@ -424,6 +423,18 @@ class TaskRunner:
 
     def _encode_error(self, call: _Call, error: BaseException) -> m.Value:
         message = call.message
+        try:
+            value = self._error_value(call, error)
+        except Exception:  # in code of the exception's class
+            value = self._error_value(call, TaskError(describe(error)))
+        if message.actor:
+            text = describe(error).encode(errors="backslashreplace").decode()  # that msgpack takes
+            failure = f"its constructor raised {text}"
+            self._runtime.agent.send(m.ActorStarted(message.actor, failure))
+        return value
+
+    def _error_value(self, call: _Call, error: BaseException) -> m.Value:
+        message = call.message
         if isinstance(error, KeyboardInterrupt) and call.is_cancelled:
             cancelled = TaskCancelledError(f"task {message.name} was cancelled")
             return m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
@@ -433,12 +444,7 @@ class TaskRunner:
         origin = (
             f"{kind} {self._name(message)} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
         )
-        data = serialize.dump_error(error, origin)
-        if message.actor:
-            text = "".join(traceback.format_exception_only(error)).strip()
-            failure = f"its constructor raised {text}"
-            self._runtime.agent.send(m.ActorStarted(message.actor, failure))
-        return m.Value(m.Value.ERROR, data)
+        return m.Value(m.Value.ERROR, serialize.dump_error(error, origin))
 
     def _name(self, message: m.Task) -> str:
         return f"{self._actor_class}.{message.method}" if message.method else message.name

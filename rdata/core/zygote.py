@@ -21,13 +21,13 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from rdata.core.session import remove_session
+from rdata.errors import report_of
 
 _PR_SET_PDEATHSIG = 1
 _MAX_DATAGRAM = 64 * 1024
@@ -154,8 +154,8 @@ class Zygote:
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            sys.stderr.write("".join(report_of(error).format()))
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()

@@ -76,6 +76,24 @@ def test_an_exception_that_cannot_travel_is_told_in_words() -> None:
         assert str(back) == "ValueError: what happened"
 
 
+def test_an_exception_too_large_for_a_message_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serialize, "_MAX_ERROR_BYTES", 10_000)
+    monkeypatch.setattr(serialize, "_MAX_WORDS", 1_000)
+    small = ValueError("what happened")
+    small.rows = bytes(20_000)  # type: ignore[attr-defined]
+    for error, start in (
+        (small, "ValueError: what happened"),
+        (KeyError("x" * 20_000), "KeyError: 'x"),
+    ):
+        data = serialize.dump_error(raised(error), "task f")
+        assert len(data) < 10_000
+        back = serialize.load_error(data, no_runtime_adopts)
+        assert type(back) is TaskError
+        assert str(back).startswith(start)
+
+
 def test_what_is_told_in_words_travels_on() -> None:
     error = ValueError("what happened")
     error.held = threading.Lock()  # type: ignore[attr-defined]

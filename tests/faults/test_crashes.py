@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import rdata
+from rdata.core.task_runner import TaskRunner
 from rdata.exceptions import (
     ActorUnschedulableError,
     NondeterministicTaskError,
@@ -112,6 +113,34 @@ def test_a_crash_is_told_at_once() -> None:
     with pytest.raises(WorkerCrashedError):
         rdata.get(rdata.remote(max_retries=0)(lambda: os._exit(1)).remote())
     assert time.monotonic() - started < 0.5 * NOISE
+
+
+class Mute(Exception):
+    """Nothing can be learnt of an instance."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+def test_an_exception_that_answers_nothing_does_not_end_the_worker() -> None:
+    @rdata.remote(max_retries=0)
+    def fail() -> None:
+        raise Mute("the message")
+
+    with pytest.raises(TaskError, match="Mute: the message"):
+        rdata.get(fail.remote())
+
+
+def test_a_worker_that_fails_says_why() -> None:
+    @rdata.remote(max_retries=0)
+    def sabotage() -> None:
+        def fail(*_: Any) -> None:
+            raise Mute("the message")
+
+        TaskRunner._ended = fail  # type: ignore[method-assign]
+
+    with pytest.raises(WorkerCrashedError, match=r"in fail\n.*\n.*Mute: the message"):
+        rdata.get(sabotage.remote())
 
 
 @pytest.mark.parametrize("num_returns", [0, 2])

@@ -147,6 +147,22 @@ def test_a_class_whose_own_code_refuses(make: Any) -> None:
     assert "in fail" in shown
 
 
+def test_a_message_that_is_not_unicode() -> None:
+    """Half of a surrogate pair, as in the names of files that are not UTF-8."""
+
+    class Unreadable:
+        def __init__(self) -> None:
+            raise ValueError("\ud800")
+
+        def read(self) -> None:
+            """Is never called."""
+
+    actor: Any = rdata.remote(Unreadable).remote()
+    for ref in (raising(lambda: ValueError("\ud800")).remote(), actor.read.remote()):
+        with pytest.raises(ValueError, match="\ud800"):
+            rdata.get(ref)
+
+
 class Explained(Exception):
     """Has attributes of the names that a TaskError gives to its own."""
 
