@@ -44,12 +44,19 @@ class ObjectRef:
         return self.id
 
     def future(self) -> concurrent.futures.Future[Any]:
-        """A `concurrent.futures.Future` of the value."""
+        """A `concurrent.futures.Future` of the value.
+
+        Where the task raised StopIteration, which no coroutine can receive, it gives RuntimeError.
+        """
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         def resolve() -> None:
             try:
                 future.set_result(self._runtime.get([self], None)[0])
+            except StopIteration as error:  # an `await` would take it for the end of the future
+                told = RuntimeError("the task raised StopIteration")
+                told.__cause__ = error
+                future.set_exception(told)
             except BaseException as error:
                 future.set_exception(error)
 

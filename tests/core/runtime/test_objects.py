@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -229,6 +230,21 @@ def test_an_awaited_error_is_raised() -> None:
 
     with pytest.raises(KeyError, match="awaited"):
         asyncio.run(main())
+
+
+def test_awaiting_a_task_that_raised_stop_iteration() -> None:
+    def stop() -> None:
+        raise StopIteration(5)
+
+    async def wait(how: Callable[[rdata.ObjectRef], Awaitable[Any]]) -> None:
+        await how(rdata.remote(stop).remote())
+
+    for how in (lambda ref: ref, lambda ref: asyncio.wrap_future(ref.future())):
+        with pytest.raises(RuntimeError, match="StopIteration") as raised:
+            asyncio.run(wait(how))
+        cause = raised.value.__cause__
+        assert isinstance(cause, StopIteration)
+        assert cause.value == 5
 
 
 def test_references_as_futures() -> None:
