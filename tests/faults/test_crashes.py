@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -106,6 +107,20 @@ def test_attempts(case: Case, tmp_path: Path) -> None:
             assert word in str(raised.value)
         assert isinstance(raised.value, TaskError) == (case.error is not WorkerCrashedError)
     assert num_lines(log) == len(case.plan)
+
+
+def test_the_last_lines_are_the_workers() -> None:
+    def crash() -> None:
+        sys.stderr.write("last words\n")
+        os._exit(1)
+
+    for num_attempts, tried in ((1, "after 1 attempt "), (2, "after 2 attempts ")):
+        with pytest.raises(WorkerCrashedError) as raised:
+            rdata.get(rdata.remote(max_retries=num_attempts - 1)(crash).remote())
+        told, last_line = str(raised.value).rsplit("\n", 1)
+        assert last_line.strip() == "last words"
+        assert tried in told
+        assert "max_retries" in told
 
 
 def test_a_crash_is_told_at_once() -> None:

@@ -431,10 +431,10 @@ def fill_slots(objects: ObjectTable, task: PendingTask) -> m.Value | None:
 
 def crash_text(task: PendingTask, reason: str) -> str:
     """What to say of a task whose worker has ended."""
-    tried = f"after {task.message.attempt + 1} attempts" if task.message.attempt else "at once"
+    attempts = task.message.attempt + 1
     return (
-        f"task {task.message.name} failed {tried}: {reason} "
-        "(max_retries says how often to try again)"
+        f"task {task.message.name} failed after {attempts} attempt{'s' * (attempts > 1)} "
+        f"(max_retries says how often to try again): {reason}"
     )
 
 
