@@ -102,8 +102,8 @@ class Serialized:
         return self._pickle if not self._buffers else b"".join(self.parts())
 
 
-def dumps(value: Any) -> Serialized:
-    """Serialize the value; raises SerializationError naming what cannot travel."""
+def dumps(value: Any, what: str = "") -> Serialized:
+    """Serialize the value; raises SerializationError, naming it `what`, if it cannot travel."""
     if is_plain(value):
         return Serialized(pickle.dumps(value, protocol=5))
     buffers: list[pickle.PickleBuffer] = []
@@ -115,12 +115,28 @@ def dumps(value: Any) -> Serialized:
     except MemoryError:
         raise
     except Exception as error:  # any: classes say in any way that they cannot be pickled
+        kind = f"of type {type(value).__qualname__}"
+        subject = f"{what} ({kind})" if what else f"a value {kind}"
         raise SerializationError(
-            f"a value of type {type(value).__qualname__} cannot be sent to another process: "
-            f"{error}. Make what it holds (a lock, a connection, an open file, …) inside the task "
-            "or the actor instead"
+            f"{subject} cannot be sent to another process: {_why_not(error)}"
         ) from error
     return Serialized(stream.getvalue(), views, refs)
+
+
+def refuse_argument(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise the SerializationError that says which of a call's arguments cannot travel."""
+    for which, value in [*enumerate(args, 1), *kwargs.items()]:
+        dumps(value, f"argument {which!r} of {name}")
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+        return "it is nested deeper than Python's recursion limit. Make it flatter"
+    reason = str(error).rstrip(".")
+    return (
+        f"{reason}. Make what it holds (a lock, a connection, an open file, …) inside the task or "
+        "the actor instead"
+    )
 
 
 def size_of_atoms(values: tuple[Any, ...], limit: int) -> int:

@@ -79,12 +79,7 @@ class CallEncoder:
         known: Registration | None = function.registration
         if known is not None and known.runtime_id == self._runtime_id:
             return known
-        try:
-            value = serialize.dumps(function.target)
-        except SerializationError as error:
-            raise SerializationError(
-                f"{function.name} cannot be sent to a worker: {error}"
-            ) from error
+        value = serialize.dumps(function.target, f"function or class {function.name}")
         captured = tuple(value.refs)
         data = value.to_bytes()
         function_id = hashlib.blake2b(data, digest_size=16).digest()
@@ -99,7 +94,7 @@ class CallEncoder:
         return registration
 
     def encode_arguments(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[bytes, ObjectRef | None, Sequence[Slot], Sequence[ObjectRef]]:
         """Serialize arguments: (bytes, or the stored object, whole-reference slots, all refs)."""
         slots: list[Slot] = []
@@ -108,16 +103,21 @@ class CallEncoder:
             if type(value) is ObjectRef:
                 slots.append(Slot(position, "", value.id, value.owner))
                 refs.append(value)
-        for name, value in kwargs.items():
+        for keyword, value in kwargs.items():
             if type(value) is ObjectRef:
-                slots.append(Slot(-1, name, value.id, value.owner))
+                slots.append(Slot(-1, keyword, value.id, value.owner))
                 refs.append(value)
         if slots:
             args = tuple(None if type(value) is ObjectRef else value for value in args)
             kwargs = {
-                name: None if type(value) is ObjectRef else value for name, value in kwargs.items()
+                keyword: None if type(value) is ObjectRef else value
+                for keyword, value in kwargs.items()
             }
-        value = serialize.dumps((args, kwargs))
+        try:
+            value = serialize.dumps((args, kwargs))
+        except SerializationError:
+            serialize.refuse_argument(name, args, kwargs)
+            raise
         refs.extend(value.refs)
         if value.size <= self._inline_bytes:
             return value.to_bytes(), None, slots, refs

@@ -345,7 +345,8 @@ class ClusterRuntime(NodeProcess):
     def _add_arguments(
         self, task: PendingTask, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        data, stored, task.slots, refs = self._encoder.encode_arguments(args, kwargs)
+        name = task.message.name
+        data, stored, task.slots, refs = self._encoder.encode_arguments(name, args, kwargs)
         task.message.args = data
         task.size_bytes = _TASK_BYTES + len(data)
         if stored is not None:

@@ -21,7 +21,7 @@ from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.returns import returned, split_returns
 from rdata.core.runtime.inline_calls import Actor, Call, DependencyError, Failure, Resources, Stream
 from rdata.core.runtime.seam import Returned, RuntimeContext, Waitable
-from rdata.core.runtime.snapshot import Snapshot
+from rdata.core.runtime.snapshot import Snapshot, copy_arguments
 from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptions, TaskOptions
 from rdata.errors import (
     ActorUnschedulableError,
@@ -72,7 +72,7 @@ class InlineRuntime:
         self._begin()
         self._check_travels(function)
         name = options.name or function.name
-        arguments = Snapshot((args, kwargs), f"an argument of task {name}")
+        arguments = copy_arguments(name, args, kwargs)
         task_id = next(self._ids)
         needs = {"CPU": options.num_cpus, **options.resources}
         call = Call(
@@ -245,7 +245,7 @@ class InlineRuntime:
     ) -> ObjectRef:
         self._begin()
         self._check_travels(cls)
-        arguments = Snapshot((args, kwargs), f"an argument of actor {interface.class_name}")
+        arguments = copy_arguments(f"{interface.class_name}.__init__", args, kwargs)
         task_id = next(self._ids)
         actor = Actor(
             object_id(task_id, 0), interface, options, options.namespace or self._namespace
@@ -304,12 +304,12 @@ class InlineRuntime:
         self._begin()
         self._check_owned(actor)
         target = self._actors[actor.id]
-        origin = f"actor {target.interface.class_name}.{method}"
-        arguments = Snapshot((args, kwargs), f"an argument of {origin}")
+        name = f"{target.interface.class_name}.{method}"
+        arguments = copy_arguments(name, args, kwargs)
         task_id = next(self._ids)
         call = Call(
             task_id=task_id,
-            origin=origin,
+            origin=f"actor {name}",
             context=self._actor_context(target, task_id, options.name or method),
             run=lambda: self._apply(getattr(target.instance, method), arguments),
             num_returns=options.num_returns,
@@ -361,8 +361,7 @@ class InlineRuntime:
 
     def put(self, value: Any) -> ObjectRef:
         self._begin()
-        stored = Snapshot(value, f"a value of type {type(value).__name__}")
-        return self._store(object_id(next(self._ids), 0), stored)
+        return self._store(object_id(next(self._ids), 0), Snapshot(value))
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         self._begin()

@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any
 
 from rdata.core.object_ref import ObjectRef
-from rdata.core.serialize import dumps, loads
+from rdata.core.serialize import dumps, loads, refuse_argument
 from rdata.errors import SerializationError
 from rdata.lazy import pa
 
@@ -19,18 +19,15 @@ class Snapshot:
 
     __slots__ = ("_data", "_refs", "_shared")
 
-    def __init__(self, value: Any, what: str) -> None:
-        """Copy `value`; raises SerializationError, which names it `what`."""
+    def __init__(self, value: Any, what: str = "") -> None:
+        """Copy `value`; raises SerializationError, which calls it `what`."""
         self._refs: dict[bytes, ObjectRef] = {}
         self._data: bytes | None = None
         self._shared: Any = None
         if _is_immutable(value):
             self._shared = value
             return
-        try:
-            serialized = dumps(value)
-        except SerializationError as error:
-            raise SerializationError(f"{what}: {error}") from error.__cause__
+        serialized = dumps(value, what)
         self._data = serialized.to_bytes()
         self._refs = {ref.id: ref for ref in serialized.refs}
 
@@ -39,6 +36,15 @@ class Snapshot:
         if self._data is None:
             return self._shared
         return loads(self._data, lambda id, owner: self._refs[id])
+
+
+def copy_arguments(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Snapshot:
+    """Copy the arguments of a call; raises SerializationError, which says which cannot travel."""
+    try:
+        return Snapshot((args, kwargs))
+    except SerializationError:
+        refuse_argument(name, args, kwargs)
+        raise
 
 
 def _is_immutable(value: Any) -> bool:

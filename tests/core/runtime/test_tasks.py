@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -144,6 +145,31 @@ def test_an_argument_that_cannot_travel_is_told_at_once() -> None:
     with pytest.raises(SerializationError, match="lock") as raised:
         echo.remote(threading.Lock())
     assert isinstance(raised.value, TypeError)
+
+
+def test_which_argument_cannot_travel_is_told() -> None:
+    @rdata.remote
+    class Reader:
+        def read(self, *values: Any, **named: Any) -> None:
+            """Is never called."""
+
+    lock = threading.Lock()
+    reader = Reader.remote()
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: echo.remote(lock), "argument 1 of echo"),
+        (lambda: echo.options(name="again").remote(lock), "argument 1 of again"),
+        (lambda: reader.read.remote(echo.remote(1), [lock], a=2), "argument 2 of .*read"),
+        (lambda: reader.read.remote(1, a=2, b={"c": lock}), "argument 'b' of .*read"),
+    ]
+    for call, told in calls:
+        with pytest.raises(SerializationError, match=f"^{told} .*cannot be sent"):
+            call()
+
+
+def test_a_value_that_cannot_travel_is_told_once() -> None:
+    with pytest.raises(SerializationError, match="a value of type lock") as raised:
+        rdata.put(threading.Lock())
+    assert str(raised.value).count("type lock") == 1
 
 
 def test_a_function_that_cannot_travel_is_told_at_once() -> None:
