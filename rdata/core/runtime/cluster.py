@@ -21,6 +21,7 @@ from rdata.core.runtime.agent_link import Waiter
 from rdata.core.runtime.calls import PendingTask, Registration
 from rdata.core.runtime.process import NodeProcess
 from rdata.core.runtime.seam import Returned, RuntimeContext, Waitable
+from rdata.core.runtime.streams import Stream
 from rdata.core.specs import (
     ActorInterface,
     ActorOptions,
@@ -219,25 +220,23 @@ class ClusterRuntime(NodeProcess):
 
     def next_item(self, generator: ObjectRefGenerator, timeout: float | None) -> ObjectRef | None:
         """See Runtime."""
-        waiter = Waiter(1)
-        with self.lock:
-            self._drain()
-            stream = self.tasks.streams.get(generator.task_id)
-            if stream is None:
-                return None
-            is_ready = stream.when_ready(waiter.happened)
-        if not is_ready and not self._sleep(waiter, timeout):
-            raise GetTimeoutError(f"no item came within {timeout:g} s")
-        with self.lock:
-            if stream.is_at_end():
-                return None
-            taken = stream.take()
-            count = stream.count_to_acknowledge()
-            if count is not None and stream.num_items is None:
-                message = m.ItemsTaken(generator.task_id, count)
-                if not self.actors.tell(generator.task_id, message):
-                    self.tasks.tell(generator.task_id, message)
-            return ObjectRef(taken, self.address, self)  # takes over the stream's hold
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        while True:  # another thread may take what this one has waited for
+            waiter = Waiter(1)
+            with self.lock:
+                self._drain()
+                stream = self.tasks.streams.get(generator.task_id)
+                if stream is None or stream.is_at_end():
+                    return None
+                if stream.when_ready(waiter.happened):
+                    return self._take(stream)
+            left_s = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+            try:
+                if not self._sleep(waiter, left_s):
+                    raise GetTimeoutError(f"no item came within {timeout:g} s")
+            finally:
+                with self.lock:
+                    stream.forget_callback(waiter.happened)
 
     def on_ready(self, ref: Waitable, callback: Callable[[], None]) -> None:
         """See Runtime."""
@@ -383,6 +382,15 @@ class ClusterRuntime(NodeProcess):
             return ObjectRefGenerator(task.id, self)
         return returned([ObjectRef(object_id, self.address, self) for object_id in task.returns])
 
+    def _take(self, stream: Stream) -> ObjectRef:
+        taken = stream.take()
+        count = stream.count_to_acknowledge()
+        if count is not None and stream.num_items is None:
+            message = m.ItemsTaken(stream.task_id, count)
+            if not self.actors.tell(stream.task_id, message):
+                self.tasks.tell(stream.task_id, message)
+        return ObjectRef(taken, self.address, self)  # takes over the stream's hold
+
     def _await_values(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[m.Value]:
         give_up_at = None if timeout is None else time.monotonic() + timeout
         values: list[m.Value | None] = [None] * len(refs)
@@ -458,25 +466,6 @@ class ClusterRuntime(NodeProcess):
             return self.objects.forget_callback(ref.id, callback)
         stream = self.tasks.streams.get(ref.task_id)
         return stream is not None and stream.forget_callback(callback)
-
-    def _sleep(self, waiter: Waiter, timeout: float | None) -> bool:
-        """Wait; False when the time is over. Raises NodeDiedError when the node has ended."""
-        self.interrupts.guard()
-        with self.lock:
-            self._check_alive()
-            self._waiters.add(waiter)
-        wait = self.host.blocking() if timeout != 0 and self.host is not None else None
-        try:
-            is_done = self.loop.wait(waiter.gate, timeout, self.interrupts.check)
-        finally:
-            with self.lock:
-                self._waiters.discard(waiter)
-            if wait is not None and self.host is not None:
-                self.host.unblocked(wait)
-        self._begun_at = 0.0  # what the program calls next is no part of a burst before this
-        self._check_alive()
-        self.interrupts.check()
-        return is_done
 
     def _begin(self) -> None:
         """At the start of each call of the seam that changes tables."""

@@ -253,6 +253,25 @@ class NodeProcess:
         if self._failure is not None:
             raise self._failure
 
+    def _sleep(self, waiter: Waiter, timeout: float | None) -> bool:
+        """Wait; False when the time is over. Raises NodeDiedError when the node has ended."""
+        self.interrupts.guard()
+        with self.lock:
+            self._check_alive()
+            self._waiters.add(waiter)
+        wait = self.host.blocking() if timeout != 0 and self.host is not None else None
+        try:
+            is_done = self.loop.wait(waiter.gate, timeout, self.interrupts.check)
+        finally:
+            with self.lock:
+                self._waiters.discard(waiter)
+            if wait is not None and self.host is not None:
+                self.host.unblocked(wait)
+        self._begun_at = 0.0  # what the program calls next is no part of a burst before this
+        self._check_alive()
+        self.interrupts.check()
+        return is_done
+
     def _may_interrupt(self) -> bool:
         return self.host is None or self.host.may_interrupt()
 

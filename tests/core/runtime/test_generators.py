@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -172,6 +174,25 @@ def test_generators_in_asyncio() -> None:
         return [await ref async for ref in count.remote(4)]
 
     assert asyncio.run(collect()) == [0, 1, 2, 3]
+
+
+def test_several_threads_share_a_generator() -> None:
+    generator = one_by_one(100)
+
+    def consume(_: int) -> list[int]:
+        return [rdata.get(ref) for ref in generator]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = pool.map(consume, range(4), timeout=60)
+        assert sorted(chain.from_iterable(taken)) == list(range(100))
+    assert rdata.get(list(count.remote(3))) == [0, 1, 2]
+
+
+def one_by_one(n: int) -> rdata.ObjectRefGenerator:
+    """A generator whose consumers all wait whenever an item comes: the one before was taken."""
+    generator = count.options(generator_backpressure_num_objects=1).remote(n)
+    assert isinstance(generator, rdata.ObjectRefGenerator)
+    return generator
 
 
 def test_generators_of_actors_keep_the_order_of_calls() -> None:
