@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from rdata.errors import GetTimeoutError
 from rdata.lazy import asyncio
 
 if TYPE_CHECKING:
@@ -85,8 +87,9 @@ class ObjectRef:
 class ObjectRefGenerator:
     """The items of a generator task, each as a reference, in order, while the task runs.
 
-    `next()` blocks until the next item exists. An exception in the task is raised by `get` of the
-    last reference. Dropping the generator stops the task at its next item.
+    `next()` blocks until the next item exists; several threads, or coroutines, may share the items.
+    An exception in the task is raised by `get` of the last reference. Dropping the generator stops
+    the task at its next item.
     """
 
     def __init__(self, task_id: bytes, runtime: Runtime) -> None:
@@ -112,12 +115,15 @@ class ObjectRefGenerator:
         def tell() -> None:
             loop.call_soon_threadsafe(is_available.set)
 
-        self._runtime.on_ready(self, tell)
-        await is_available.wait()
-        ref = self._runtime.next_item(self, 0)
-        if ref is None:
-            raise StopAsyncIteration
-        return ref
+        while True:
+            is_available.clear()
+            self._runtime.on_ready(self, tell)
+            await is_available.wait()
+            with contextlib.suppress(GetTimeoutError):  # another coroutine has taken it
+                ref = self._runtime.next_item(self, 0)
+                if ref is None:
+                    raise StopAsyncIteration
+                return ref
 
     def __del__(self) -> None:
         try:

@@ -188,6 +188,18 @@ def test_several_threads_share_a_generator() -> None:
     assert rdata.get(list(count.remote(3))) == [0, 1, 2]
 
 
+def test_several_coroutines_share_a_generator() -> None:
+    generator = one_by_one(30)
+
+    async def consume() -> list[int]:
+        return [await ref async for ref in generator]
+
+    async def main() -> list[list[int]]:
+        return await asyncio.gather(*(consume() for _ in range(3)))
+
+    assert sorted(chain.from_iterable(asyncio.run(main()))) == list(range(30))
+
+
 def one_by_one(n: int) -> rdata.ObjectRefGenerator:
     """A generator whose consumers all wait whenever an item comes: the one before was taken."""
     generator = count.options(generator_backpressure_num_objects=1).remote(n)
