@@ -196,7 +196,7 @@ class ActorTable:
             actor.sent.pop(call.id, None)
             stream = self._streams.get(call.id)
             if stream is not None and not reply.values:
-                stream.ended(reply.num_items)
+                self._tasks.end_stream(stream, reply.num_items)
                 self._forget(call)
             else:
                 self._finish(call, reply.values)

@@ -286,15 +286,18 @@ class TaskTable:
         if reply.values:  # it raised after its last item
             self.fail_stream(stream, reply.values[0])
         else:
-            stream.ended(reply.num_items)
-        self._forget_if_over(stream)
+            self.end_stream(stream, reply.num_items)
         if task.held:
             self._objects.drop_all(task.held)
 
     def fail_stream(self, stream: Stream, error: m.Value) -> None:
         """End the stream with an error in the place of its next item."""
         self.add_item(stream, stream.num_arrived, error)
-        stream.ended(stream.num_arrived)
+        self.end_stream(stream, stream.num_arrived)
+
+    def end_stream(self, stream: Stream, num_items: int) -> None:
+        """The stream has so many items, and no more will come."""
+        stream.ended(num_items)
         self._forget_if_over(stream)
 
     def drop_stream(self, task_id: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 import rdata
+from rdata.core.runtime.inline_calls import Stream as InlineStream
+from rdata.core.runtime.streams import Stream
 from rdata.exceptions import TaskCancelledError
 from tests.eventually import eventually
 
@@ -226,6 +229,25 @@ def test_generators_of_actors_keep_the_order_of_calls() -> None:
     value = counter.read.remote()
     assert rdata.get(value) == 3
     assert [rdata.get(ref) for ref in generator] == [1, 2, 3]
+
+
+def test_nothing_stays_of_dropped_generators() -> None:
+    @rdata.remote
+    class Counter:
+        def upto(self, n: int) -> Iterator[int]:
+            yield from range(n)
+
+    def num_streams() -> int:
+        rdata.put(None)  # a runtime takes note of what was dropped when it is called next
+        return sum(type(known) in (Stream, InlineStream) for known in gc.get_objects())
+
+    counter = Counter.remote()
+    before = num_streams()
+    for generate in (count, counter.upto):
+        for _ in range(3):
+            next(generate.remote(1000))
+            list(generate.remote(2))
+    assert eventually(lambda: num_streams() == before)
 
 
 def test_generators_call_tasks_between_items() -> None:
