@@ -88,8 +88,8 @@ class ObjectRefGenerator:
     """The items of a generator task, each as a reference, in order, while the task runs.
 
     `next()` blocks until the next item exists; several threads, or coroutines, may share the items.
-    An exception in the task is raised by `get` of the last reference. Dropping the generator stops
-    the task at its next item.
+    An exception in the task, or an item that cannot be pickled, ends it: `get` of the last
+    reference raises the error. Dropping the generator stops the task at its next item.
     """
 
     def __init__(self, task_id: bytes, runtime: Runtime) -> None:

@@ -27,7 +27,6 @@ from rdata.errors import (
     ActorUnschedulableError,
     NotInitializedError,
     ObjectLostError,
-    SerializationError,
     TaskCancelledError,
     TaskUnschedulableError,
 )
@@ -121,9 +120,10 @@ class InlineRuntime:
         attempt = 0
         while True:
             try:
-                values = self._run(
+                results = self._run(
                     call, lambda: split_returns(call.run(), num_returns, call.origin)
                 )
+                copies = [self._copy(result, call) for result in results]
                 break
             except KeyboardInterrupt:
                 raise
@@ -133,7 +133,7 @@ class InlineRuntime:
             attempt += 1
         if call.actor is not None and call.actor.failure is not None:  # killed itself meanwhile
             return self._failed(call, call.actor.failure)
-        return self._made(call, [self._snapshot(value, call) for value in values])
+        return self._made(call, copies)
 
     def _made(self, call: Call, values: Sequence[Snapshot | Failure]) -> Returned:
         refs = [self._store(object_id(call.task_id, at), value) for at, value in enumerate(values)]
@@ -147,11 +147,9 @@ class InlineRuntime:
         self._streams[call.task_id] = stream
         return ObjectRefGenerator(call.task_id, self)
 
-    def _snapshot(self, value: Any, call: Call) -> Snapshot | Failure:
-        try:
-            return Snapshot(value, f"the result of {call.origin}")
-        except SerializationError as error:
-            return Failure(error)
+    @staticmethod
+    def _copy(result: Any, call: Call) -> Snapshot:
+        return Snapshot(result, f"the result of {call.origin}")
 
     def _run(self, call: Call, step: Callable[[], T]) -> T:
         """Run user code, on the call's resources and with its context."""
@@ -188,7 +186,8 @@ class InlineRuntime:
         call = stream.call
         while not stream.is_finished:
             try:
-                value = self._run(call, stream.advance)
+                item = self._run(call, stream.advance)
+                copy = None if stream.num_again else self._copy(item, call)
             except StopIteration:
                 if stream.num_again:
                     self._append(stream, stream.nondeterministic())
@@ -203,11 +202,10 @@ class InlineRuntime:
                 self._append(stream, call.failure(error))
                 self._finish(stream)
             else:
-                if stream.num_again:
-                    stream.num_again -= 1
-                    continue
-                self._append(stream, self._snapshot(value, call))
-                return
+                if copy is not None:
+                    self._append(stream, copy)
+                    return
+                stream.num_again -= 1
 
     def _append(self, stream: Stream, stored: Snapshot | Failure) -> None:
         if stream.is_finished:  # its own code has cancelled it, or killed its actor

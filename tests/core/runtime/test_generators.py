@@ -15,7 +15,7 @@ import pytest
 import rdata
 from rdata.core.runtime.inline_calls import Stream as InlineStream
 from rdata.core.runtime.streams import Stream
-from rdata.exceptions import TaskCancelledError
+from rdata.exceptions import SerializationError, TaskCancelledError, TaskError
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -113,15 +113,23 @@ def test_an_argument_that_failed_fails_the_generator() -> None:
         rdata.get(ref)
 
 
-def test_an_item_that_cannot_travel_is_told_by_its_reference() -> None:
+def test_an_item_that_cannot_travel_ends_its_generator() -> None:
     @rdata.remote
-    def unsendable() -> Iterator[Any]:
-        yield iter([1]).__reduce__  # a bound method of a list iterator travels …
-        yield (index for index in range(2))  # … and a generator does not
+    def unsendable(log: Any) -> Iterator[Any]:
+        try:
+            yield iter([1]).__reduce__  # a bound method of a list iterator travels …
+            yield (index for index in range(2))  # … and a generator does not
+            yield 3
+        finally:
+            rdata.get(log.write.remote("ended"))
 
-    refs = list(unsendable.remote())
-    with pytest.raises(TypeError, match="generator"):
-        rdata.get(refs[1])
+    log = Log.remote()
+    _, last = unsendable.remote(log)
+    with pytest.raises(TypeError, match="generator") as raised:
+        rdata.get(last)
+    assert isinstance(raised.value, SerializationError)
+    assert isinstance(raised.value, TaskError)
+    assert eventually(lambda: rdata.get(log.read.remote()) == ["ended"])
 
 
 def test_streaming_can_be_asked_of_a_function_that_returns_an_iterator() -> None:

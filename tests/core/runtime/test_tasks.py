@@ -15,6 +15,7 @@ from rdata.exceptions import (
     NondeterministicTaskError,
     OptionError,
     SerializationError,
+    TaskError,
     TaskUnschedulableError,
 )
 from tests.eventually import eventually
@@ -298,6 +299,13 @@ def test_one_value_where_several_are_due() -> None:
     first, _ = rdata.remote(lambda: 5).options(num_returns=2).remote()
     with pytest.raises(TypeError, match=r"num_returns=2 and returned one int"):
         rdata.get(first)
+
+
+def test_one_of_several_returns_that_cannot_travel_fails_them_all() -> None:
+    for ref in rdata.remote(num_returns=2)(lambda: (1, threading.Lock())).remote():
+        with pytest.raises(SerializationError, match="lock") as raised:
+            rdata.get(ref)
+        assert isinstance(raised.value, TaskError)
 
 
 def test_options_do_not_change_the_function_itself() -> None:
