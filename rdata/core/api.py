@@ -91,7 +91,8 @@ def cancel(ref: Waitable, *, force: bool = False) -> None:
     """Stop the task that makes `ref`; nothing if it has finished.
 
     A task that has not started never will; one that runs gets a KeyboardInterrupt, or with
-    `force` its process is ended. `get` raises TaskCancelledError then.
+    `force` its process is ended. `get` raises TaskCancelledError then. Any process that was given
+    the reference may cancel; the one that submitted the task is asked to, which is not waited for.
     """
     if not isinstance(ref, ObjectRef | ObjectRefGenerator):
         raise _not_a_ref(ref, "rdata.cancel takes an ObjectRef or an ObjectRefGenerator")

@@ -66,6 +66,13 @@ class CancelTask(Direct, tag=8, gc=False):
     task: bytes
 
 
+class Cancel(Direct, tag=18, gc=False):
+    """Borrower → owner: cancel the task that you submitted."""
+
+    task: bytes
+    force: bool
+
+
 class Fetch(Direct, tag=9, gc=False):
     """Borrower → owner: tell me the value when there is one."""
 
@@ -134,6 +141,7 @@ DIRECT = (
     | TakeBack
     | TakenBack
     | CancelTask
+    | Cancel
     | Fetch
     | Fetched
     | Lost

@@ -169,8 +169,10 @@ class ClusterRuntime(NodeProcess):
         """See Runtime."""
         task_id = ref.task_id if isinstance(ref, ObjectRefGenerator) else ids.task_of(ref.id)
         with self.lock:
-            if not self.actors.cancel(task_id):
-                self.tasks.cancel(task_id, force)
+            if ids.owner_of(task_id) == self.process_id:
+                self._cancel(task_id, force)
+            elif isinstance(ref, ObjectRef):  # a generator stays with its owner
+                self.peers.send(ref.owner, m.Cancel(task_id, force))
 
     # ------------------------------------------------------------ the seam: objects
 

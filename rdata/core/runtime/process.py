@@ -362,6 +362,14 @@ class NodeProcess:
                     self.tasks.item(process, message)
             case m.TakenBack():
                 self.tasks.taken_back(process, message)
+            case m.Cancel(task, force):
+                self._cancel(task, force)
+            case _:
+                self._object_message(process, message)
+
+    def _object_message(self, process: bytes, message: m.Direct) -> None:
+        """Between a borrower and an owner."""
+        match message:
             case m.Fetch(object_id):
                 self.objects.fetch(process, object_id)
             case m.Fetched():
@@ -374,6 +382,11 @@ class NodeProcess:
                 self.objects.borrow_acknowledged(message)
             case m.Release():
                 self.objects.released_by(process, message)
+
+    def _cancel(self, task: bytes, force: bool) -> None:
+        """Cancel a task, or an actor's call, that this process has submitted."""
+        if not self.actors.cancel(task):
+            self.tasks.cancel(task, force)
 
     def _control_messages(self, connection: Connection, messages: list[Any]) -> None:
         for message in messages:

@@ -122,7 +122,8 @@ class Runtime(Protocol):
     def cancel(self, ref: Waitable, force: bool) -> None:
         """Stop the task that makes `ref` if it has not finished; `get` raises TaskCancelledError.
 
-        A running task gets a KeyboardInterrupt; with `force` its process is ended.
+        A running task gets a KeyboardInterrupt; with `force` its process is ended. Of a task that
+        another process has submitted, that process is asked to.
         """
         ...
 

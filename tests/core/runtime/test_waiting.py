@@ -156,6 +156,51 @@ def test_a_task_that_hangs_is_cancelled_by_force() -> None:
         rdata.get(ref, timeout=20)
 
 
+@rdata.remote(num_cpus=0)
+def cancel(refs: list[Any], force: bool) -> None:
+    rdata.cancel(refs[0], force=force)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_whoever_was_given_a_reference_cancels_its_task(gate: Any, force: bool) -> None:
+    running = pass_through.remote(gate)
+    rdata.wait([running], timeout=0.2)
+    queued = pass_through.remote(running)
+    rdata.get([cancel.remote([ref], force) for ref in (running, queued)])
+    for ref in (running, queued):
+        with pytest.raises(TaskCancelledError):
+            rdata.get(ref, timeout=20)
+
+
+def test_the_driver_cancels_what_a_task_has_submitted(gate: Any) -> None:
+    submit = rdata.remote(lambda gate: [pass_through.remote(gate), gate.has_opened.remote()])
+    ref, done = rdata.get(submit.remote(gate))
+    assert rdata.get(done) is False
+    for known in (ref, done):
+        rdata.cancel(known)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(ref, timeout=20)
+    assert rdata.get(done) is False
+
+
+def test_an_actor_cancels_a_call_of_another_actor(gate: Any) -> None:
+    @rdata.remote
+    class Canceller:
+        def cancel(self, refs: list[Any]) -> None:
+            rdata.cancel(refs[0])
+
+    @rdata.remote
+    class Waiter:
+        def wait(self, gate: Any) -> int:
+            return int(rdata.get(pass_through.remote(gate)))
+
+    ref = Waiter.remote().wait.remote(gate)
+    rdata.wait([ref], timeout=0.2)
+    rdata.get(Canceller.remote().cancel.remote([ref]))
+    with pytest.raises(TaskCancelledError):
+        rdata.get(ref, timeout=20)
+
+
 def test_cancelling_what_has_finished_changes_nothing() -> None:
     ref = rdata.remote(lambda: 1).remote()
     assert rdata.get(ref) == 1
