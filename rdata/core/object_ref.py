@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -46,27 +47,35 @@ class ObjectRef:
         return self.id
 
     def future(self) -> concurrent.futures.Future[Any]:
-        """A `concurrent.futures.Future` of the value.
+        """A `concurrent.futures.Future` of the value; its callbacks may be slow, and block.
 
         Where the task raised StopIteration, which no coroutine can receive, it gives RuntimeError.
         """
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        return self._resolving(_Future())
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        # asyncio's own callback is quick.
+        return asyncio.wrap_future(self._resolving(concurrent.futures.Future())).__await__()
+
+    def _resolving(self, future: concurrent.futures.Future[Any]) -> concurrent.futures.Future[Any]:
+        """The future, which will get the value."""
 
         def resolve() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
-                future.set_result(self._runtime.get([self], None)[0])
+                value = self._runtime.get([self], None)[0]
             except StopIteration as error:  # an `await` would take it for the end of the future
                 told = RuntimeError("the task raised StopIteration")
                 told.__cause__ = error
                 future.set_exception(told)
             except BaseException as error:
                 future.set_exception(error)
+            else:
+                future.set_result(value)
 
         self._runtime.on_ready(self, resolve)
         return future
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return asyncio.wrap_future(self.future()).__await__()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ObjectRef) and other.id == self.id
@@ -82,6 +91,15 @@ class ObjectRef:
             "an ObjectRef cannot be pickled by itself: pass it in the arguments or the result of a "
             "task, or inside a value given to rdata.put(), where rdata counts who holds it"
         )
+
+
+class _Future(concurrent.futures.Future[Any]):
+    """One whose callbacks have a thread of their own: they delay no other future."""
+
+    def _invoke_callbacks(self) -> None:  # what the base calls when it is done
+        if self._done_callbacks:  # type: ignore[attr-defined]  # of the base
+            call = super()._invoke_callbacks  # type: ignore[misc]
+            threading.Thread(target=call, name="rdata-callbacks").start()
 
 
 class ObjectRefGenerator:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -116,10 +118,56 @@ def test_awaiting_does_not_block_the_loop(gate: Any) -> None:
         await gate.open.remote()
         return await value
 
-    async def _awaited(ref: Any) -> int:
-        return int(await ref)
-
     assert asyncio.run(main()) == 4
+
+
+async def _awaited(ref: Any) -> int:
+    return int(await ref)
+
+
+def test_callbacks_of_futures_wait_for_other_futures(gate: Any) -> None:
+    seen: SimpleQueue[int] = SimpleQueue()
+
+    def add_one(future: Future[int]) -> None:
+        seen.put(pass_through.remote(gate, future.result() + 1).future().result(timeout=20))
+
+    for value in range(3):
+        pass_through.remote(gate, value).future().add_done_callback(add_one)
+    gate.open.remote()
+    assert sorted(seen.get(timeout=20) for _ in range(3)) == [1, 2, 3]
+
+
+def test_a_slow_callback_of_a_future_delays_no_other(gate: Any) -> None:
+    slow = pass_through.remote(gate, 1).future()
+    has_begun, may_end = threading.Event(), threading.Event()
+    seen: SimpleQueue[int] = SimpleQueue()
+
+    def linger(future: Future[int]) -> None:
+        has_begun.set()
+        may_end.wait(20)
+        seen.put(future.result())
+
+    slow.add_done_callback(linger)
+    slow.add_done_callback(lambda future: seen.put(future.result() + 1))
+    try:
+        rdata.get(gate.open.remote())
+        assert has_begun.wait(20)
+        ref = pass_through.remote(gate, 5)
+        assert ref.future().result(timeout=20) == 5
+        assert asyncio.run(_awaited(ref)) == 5
+        assert seen.empty()
+    finally:
+        may_end.set()
+    assert [seen.get(timeout=20) for _ in range(2)] == [1, 2]
+
+
+def test_a_future_that_was_cancelled_is_done(gate: Any) -> None:
+    ref = pass_through.remote(gate, 1)
+    cancelled, other = ref.future(), ref.future()
+    assert cancelled.cancel()
+    rdata.get(gate.open.remote())
+    assert wait([cancelled, other], timeout=20).not_done == set()
+    assert other.result() == 1
 
 
 def test_a_task_that_runs_is_cancelled(gate: Any) -> None:
