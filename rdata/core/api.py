@@ -20,12 +20,12 @@ def get(refs: Sequence[ObjectRef], *, timeout: float | None = None) -> list[Any]
 def get(refs: ObjectRef | Sequence[ObjectRef], *, timeout: float | None = None) -> Any:
     """The value of a reference, or the values of a list of them, in its order.
 
-    Blocks until they are made, at most `timeout` seconds if given. Large numpy arrays and Arrow
+    Blocks until all are made, at most `timeout` seconds if given. Large numpy arrays and Arrow
     tables are read-only views of shared memory.
 
-    Raises what the task raised, also as TaskError; GetTimeoutError; ObjectLostError if the value
-    is gone; ActorDiedError, WorkerCrashedError, TaskCancelledError, TaskUnschedulableError or
-    ActorUnschedulableError if it was never made.
+    Raises what a task raised, also as TaskError, of several the first in the list; GetTimeoutError;
+    ObjectLostError if the value is gone; ActorDiedError, WorkerCrashedError, TaskCancelledError,
+    TaskUnschedulableError or ActorUnschedulableError if it was never made.
     """
     try:
         if isinstance(refs, ObjectRef):
