@@ -138,9 +138,10 @@ def _without_drop(drop: DropColumns, needed: frozenset[str] | None) -> Rewritten
     schema = drop.input.static_schema()
     if schema is None:  # whether the columns are there is seen only when it runs
         return _through(drop, drop.input, None)
-    if needed is not None:
+    dropped = set(drop.columns)
+    kept = tuple(name for name in schema.names if name not in dropped)
+    if needed is not None and needed.issubset(kept):
         return _projected(drop.input, needed)
-    kept = tuple(name for name in schema.names if name not in drop.columns)
     return _projected(SelectColumns(drop.input, kept), None)
 
 
@@ -149,6 +150,8 @@ def _before_rename(rename: RenameColumns, needed: frozenset[str] | None) -> Rewr
     if needed is None or schema is None:
         return _through(rename, rename.input, None, needed)
     new = renamed(schema.names, rename.names)
+    if not needed.issubset(new):  # an error, which must not find the old name below
+        return _through(rename, rename.input, None)
     pairs = {old: name for old, name in zip(schema.names, new, strict=True) if name in needed}
     projected, notes = _projected(rename.input, frozenset(pairs))
     changed = {old: name for old, name in pairs.items() if old != name}

@@ -251,6 +251,16 @@ def test_unknown_columns_are_named_before_anything_runs() -> None:
         dataset.sum("prize")
 
 
+@pytest.mark.parametrize("gone", [{"a": "z"}, ["a"]], ids=["renamed", "dropped"])
+@pytest.mark.parametrize("keep", [lambda ds: ds, lambda ds: ds.filter(evens)], ids=["", "filter"])
+def test_columns_that_are_gone_are_not_found_below(keep: Build, gone: Any) -> None:
+    dataset = keep(rdata.from_arrow(pa.table({"a": [2], "b": [4]})))
+    without = dataset.rename_columns(gone) if isinstance(gone, dict) else dataset.drop_columns(gone)
+    selected = without.add_column("d", len).select_columns(["a", "b"])
+    with pytest.raises(DataError, match="there is no column 'a'"):
+        rows_of(plan(selected._operator))
+
+
 def test_a_limit_makes_no_rows_up_where_only_rows_are_counted() -> None:
     """Arrow's `slice` of a table without columns does not stop at its end."""
     few = rdata.from_items([{"a": 1}, {"a": 2}])
