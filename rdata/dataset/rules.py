@@ -32,7 +32,7 @@ from rdata.dataset.logical import (
 Rewritten = tuple[Operator, tuple[str, ...]]
 Rule = Callable[[Operator], Rewritten]
 
-_ROW_FOR_ROW = (SelectColumns, DropColumns, RenameColumns, AddColumn, MapRows)
+_ROW_FOR_ROW = (SelectColumns, DropColumns, RenameColumns, MapRows)
 
 
 def push_limits(operator: Operator) -> Rewritten:
@@ -56,9 +56,15 @@ def push_limits(operator: Operator) -> Rewritten:
     if isinstance(below, InMemory):
         return _limited_blocks(below, operator), (f"{operator.label} into {below.label}",)
     if isinstance(below, Unary):
-        reason = f"{operator.label} not before {below.label}: it may change the number of rows"
+        reason = f"{operator.label} not before {below.label}: {_why_all_rows(below)}"
         return operator, (*notes, reason)
     return operator, notes
+
+
+def _why_all_rows(operator: Unary) -> str:
+    if isinstance(operator, AddColumn):
+        return "its function sees whole batches"
+    return "it may change the number of rows"
 
 
 def _limited_blocks(below: InMemory, limit: Limit) -> InMemory:

@@ -168,6 +168,13 @@ def test_a_limit_does_not_go_before_what_changes_their_number() -> None:
     assert "limit(3) not before filter(evens): it may change the number of rows" in planned.notes
 
 
+def test_a_limit_does_not_go_before_a_function_of_batches() -> None:
+    dataset = rdata.range(10, override_num_blocks=1).add_column("mean", lambda df: df.id.mean())
+    assert rows_of(plan(dataset.limit(2)._operator)) == rows_of(plan(dataset._operator))[:2]
+    note = "limit(2) not before add_column('mean'): its function sees whole batches"
+    assert note in plan(dataset.limit(2)._operator).notes
+
+
 def test_only_columns_that_are_used_are_read(csv_folder: Path) -> None:
     dataset = rdata.read_csv(str(csv_folder)).rename_columns({"price": "p"})
     read = after_rules(dataset.select_columns(["p"]))[0]
