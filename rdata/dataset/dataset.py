@@ -114,7 +114,7 @@ class Dataset:
             fn, "map_batches", fn_args, fn_kwargs, fn_constructor_args, fn_constructor_kwargs
         )
         if batch_size is not None:
-            positive(batch_size, "map_batches", "batch_size")
+            batch_size = positive(batch_size, "map_batches", "batch_size")
         batch = resolve_format(batch_format, annotated_format(fn) or "numpy")
         resources = resources_argument("map_batches", num_cpus, concurrency)
         return Dataset(MapBatches(self._source, function, batch_size, batch, resources))
@@ -247,6 +247,7 @@ class Dataset:
         """All rows, as dicts. Raises DataError if there are more than `limit`."""
         if limit is None:
             return list(rows_of(self._source))
+        limit = rows_argument("take_all", limit)
         rows = self.take(limit + 1)
         if len(rows) > limit:
             raise DataError(f"take_all: the dataset has more than limit={limit} rows")
@@ -284,14 +285,15 @@ class Dataset:
         None gives blocks as they come. `drop_last` leaves out a last batch that is not full.
         """
         if batch_size is not None:
-            positive(batch_size, "iter_batches", "batch_size")
+            batch_size = positive(batch_size, "iter_batches", "batch_size")
         return batches_of(self._source, batch_size, resolve_format(batch_format), drop_last)
 
     def to_pandas(self, limit: int | None = None) -> pd.DataFrame:
         """All rows as one DataFrame; raises DataError if there are more than `limit`."""
         operator = self._source
         if limit is not None:
-            operator = Limit(operator, rows_argument("to_pandas", limit) + 1)
+            limit = rows_argument("to_pandas", limit)
+            operator = Limit(operator, limit + 1)
         table = run.collect(operator)
         if limit is not None and table.num_rows > limit:
             raise DataError(

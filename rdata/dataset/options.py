@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,29 +10,38 @@ from rdata.dataset.logical import Concurrency, Resources
 from rdata.errors import OptionError
 
 
+def whole_number(value: Any, method: str, argument: str, least: int) -> int:
+    """A whole number from `least` up: an int, or what stands for one, as numpy's integers do."""
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise OptionError(f"{method}: {argument}={value!r} must be a whole number from {least} up")
+    return number
+
+
 def positive(value: Any, method: str, argument: str) -> int:
     """A whole number from 1 up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise OptionError(f"{method}: {argument}={value!r} must be a whole number from 1 up")
-    return value
+    return whole_number(value, method, argument, 1)
 
 
 def rows_argument(method: str, value: Any) -> int:
     """A number of rows, from 0 up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise OptionError(f"{method}: limit={value!r} must be a whole number from 0 up")
-    return value
+    return whole_number(value, method, "limit", 0)
 
 
-def columns_argument(method: str, columns: Any) -> tuple[str, ...]:
+def columns_argument(method: str, columns: Any, *, at_least: int = 1) -> tuple[str, ...]:
     """Names of columns, none twice: one as text, or several."""
     names = (columns,) if isinstance(columns, str) else tuple(columns)
+    seen: set[str] = set()
     for name in names:
         if not isinstance(name, str):
             raise OptionError(f"{method}: {name!r} is no column name: these are text")
-        if names.count(name) > 1:
+        if name in seen:
             raise OptionError(f"{method}: column {name!r} is named twice")
-    if not names:
+        seen.add(name)
+    if len(names) < at_least:
         raise OptionError(f"{method}: name at least one column")
     return names
 
@@ -52,15 +62,15 @@ def resources_argument(method: str, num_cpus: float | None, concurrency: Concurr
     """What a function's tasks or actors need."""
     if num_cpus is not None and not num_cpus >= 0:
         raise OptionError(f"{method}: num_cpus={num_cpus!r} must not be negative")
-    match concurrency:
-        case None:
-            pass
-        case int():
-            positive(concurrency, method, "concurrency")
-        case (int(least), int(most)) if 1 <= least <= most:
-            pass
-        case _:
-            raise OptionError(
-                f"{method}: concurrency={concurrency!r} must be a number, or (least, most)"
-            )
-    return Resources(num_cpus, concurrency)
+    return Resources(num_cpus, _concurrency(method, concurrency))
+
+
+def _concurrency(method: str, given: Any) -> Concurrency:
+    if given is None:
+        return None
+    if not isinstance(given, (tuple, list)):
+        return positive(given, method, "concurrency")
+    bounds = [positive(bound, method, "concurrency") for bound in given]
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise OptionError(f"{method}: concurrency={given!r} must be a number, or (least, most)")
+    return bounds[0], bounds[1]

@@ -22,7 +22,7 @@ from rdata.dataset.formats.parquet import parquet_source
 from rdata.dataset.formats.paths import PathArgument
 from rdata.dataset.formats.rows import range_source
 from rdata.dataset.logical import InMemory, Read
-from rdata.dataset.options import positive
+from rdata.dataset.options import positive, whole_number
 from rdata.errors import OptionError
 from rdata.lazy import pa, pd
 
@@ -34,9 +34,8 @@ def range(n: int, *, override_num_blocks: int | None = None) -> Dataset:
     >>> rdata.range(3).take_all()
     [{'id': 0}, {'id': 1}, {'id': 2}]
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise OptionError(f"range: n={n!r} must be a whole number from 0 up")
-    return Dataset(Read(range_source(n, _num_blocks("range", override_num_blocks))))
+    num_rows = whole_number(n, "range", "n", 0)
+    return Dataset(Read(range_source(num_rows, _num_blocks("range", override_num_blocks))))
 
 
 def from_items(items: Sequence[Any], *, override_num_blocks: int | None = None) -> Dataset:

@@ -333,6 +333,8 @@ class TestReading:
     [
         lambda ds: ds.limit(-1),
         lambda ds: ds.take(1.5),
+        lambda ds: ds.take_all("a"),
+        lambda ds: ds.limit(np.True_),
         lambda ds: ds.repartition(0),
         lambda ds: ds.select_columns([]),
         lambda ds: ds.select_columns(["id", "id"]),
@@ -347,6 +349,8 @@ class TestReading:
         lambda ds: ds.map_batches(len, num_cpus=-1),
         lambda ds: ds.map_batches(len, concurrency=0),
         lambda ds: ds.map_batches(len, concurrency=(3, 2)),
+        lambda ds: ds.map_batches(len, concurrency=(1, True)),
+        lambda ds: ds.map_batches(len, concurrency=(1, 2, 3)),
         lambda ds: ds.map_batches(len, fn_constructor_args=[1]),
         lambda ds: ds.iter_batches(batch_size=0),
         lambda ds: ds.write_parquet("x", mode="replace"),
@@ -356,6 +360,17 @@ class TestReading:
 def test_arguments_that_cannot_be_meant_are_refused_at_once(call: Any) -> None:
     with pytest.raises(OptionError):
         call(rdata.range(3))
+
+
+def test_whole_numbers_may_be_numpys() -> None:
+    two = np.int64(2)
+    dataset = rdata.range(np.int32(5), override_num_blocks=two)
+    mapped = dataset.map_batches(lambda batch: batch, batch_size=two, concurrency=two)
+    assert mapped.map(lambda row: row, concurrency=(np.int8(1), two)).count() == 5
+    assert ids(dataset.limit(two).take_all(two)) == ids(dataset.take(two)) == [0, 1]
+    assert len(dataset.take_batch(two)["id"]) == len(dataset.limit(2).to_pandas(limit=two)) == 2
+    assert len(list(dataset.iter_batches(batch_size=two))) == 3
+    assert dataset.repartition(two).materialize().num_blocks() == 2
 
 
 def test_methods_do_not_change_the_dataset() -> None:
