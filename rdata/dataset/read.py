@@ -22,7 +22,7 @@ from rdata.dataset.formats.parquet import parquet_source
 from rdata.dataset.formats.paths import PathArgument
 from rdata.dataset.formats.rows import range_source
 from rdata.dataset.logical import InMemory, Read
-from rdata.dataset.options import positive, whole_number
+from rdata.dataset.options import columns_argument, positive, whole_number
 from rdata.errors import OptionError
 from rdata.lazy import pa, pd
 
@@ -133,19 +133,20 @@ def read_csv(
 def read_parquet(
     paths: PathArgument,
     *,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     override_num_blocks: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Rows from Parquet files: a path, folder, glob, URL that fsspec knows, or a list of these.
 
-    `columns` are those to read, in this order. Files may differ in columns (missing ones are
-    null) and in types that one type can hold, such as integers and floats.
+    `columns` are those to read (or the one), in this order. Files may differ in columns (missing
+    ones are null) and in types that one type can hold, such as integers and floats.
 
     Raises InputNotFoundError (a FileNotFoundError), and DataError for files of another format.
     """
     num_blocks = _num_blocks("read_parquet", override_num_blocks)
-    return Dataset(Read(parquet_source(paths, columns, num_blocks, storage_options)))
+    wanted = None if columns is None else columns_argument("read_parquet", columns, at_least=0)
+    return Dataset(Read(parquet_source(paths, wanted, num_blocks, storage_options)))
 
 
 __all__ = ["from_arrow", "from_items", "from_pandas", "range", "read_csv", "read_parquet"]

@@ -247,6 +247,13 @@ class TestReadingParquet:
         with pytest.raises(DataError, match="no column 'cc'; did you mean 'c'"):
             rdata.read_parquet(tmp_path, columns=["cc"])
 
+    def test_columns_are_one_or_several_none_twice(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"i": [1], "d": [2], "id": [3]}), tmp_path / "a.parquet")
+        assert rdata.read_parquet(tmp_path, columns="id").take_all() == [{"id": 3}]
+        assert rdata.read_parquet(tmp_path, columns=[]).take_all() == [{}]
+        with pytest.raises(OptionError, match="read_parquet: column 'i' is named twice"):
+            rdata.read_parquet(tmp_path, columns=["i", "i"])
+
     def test_files_may_differ_as_far_as_one_schema_holds_them(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "1.parquet")
         pq.write_table(pa.table({"c": [True], "a": [0.5]}), tmp_path / "2.parquet")
