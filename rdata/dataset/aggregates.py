@@ -6,6 +6,7 @@ of the rows, so that a float sum is the same every time.
 
 from __future__ import annotations
 
+import decimal
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
@@ -20,6 +21,9 @@ Kind = Literal["sum", "min", "max", "mean"]
 Partial = tuple[Any, ...]
 
 _INT64_MAX = 2**63 - 1
+_DECIMAL128_DIGITS = 38
+_DECIMAL256_DIGITS = 76
+_EXACT = decimal.Context(prec=4 * _DECIMAL256_DIGITS)  # the usual one would round to 28 digits
 
 
 class Aggregate(Protocol):
@@ -62,8 +66,8 @@ class CountRows(Struct, frozen=True):
 class OfColumn(Struct, frozen=True):
     """The sum, least, greatest or mean value of a column; None where there is no value.
 
-    Nulls are left out, or, with `ignore_nulls=False`, make the result None. Integer sums do not
-    overflow.
+    Nulls are left out, or, with `ignore_nulls=False`, make the result None. Sums of integers and
+    of decimals are exact.
     """
 
     kind: Kind
@@ -105,6 +109,8 @@ class OfColumn(Struct, frozen=True):
         is_integer = pa.types.is_integer(column.type)
         if is_integer and max(abs(end) for end in _ends(column)) * num_values > _INT64_MAX:
             return sum(column.drop_null().to_pylist())
+        if pa.types.is_decimal(column.type):
+            return _decimal_sum(column)
         return pc.sum(column).as_py()
 
     def merge(self, partials: Sequence[Partial]) -> Any:
@@ -123,8 +129,9 @@ class OfColumn(Struct, frozen=True):
                     f"compared: {error}"
                 ) from error
         total = values[0]
-        for value in values[1:]:
-            total = total + value
+        with decimal.localcontext(_EXACT):
+            for value in values[1:]:
+                total = total + value
         if self.kind == "sum":
             return total
         return total / sum(partial[0] for partial in found)
@@ -133,6 +140,17 @@ class OfColumn(Struct, frozen=True):
 def _ends(column: pa.ChunkedArray[Any]) -> tuple[Any, Any]:
     found: Any = pc.min_max(column).as_py()
     return found["min"], found["max"]
+
+
+def _decimal_sum(column: pa.ChunkedArray[Any]) -> Any:
+    """Sum in a type that the sum fits: Arrow's sums wrap around beyond the digits of theirs."""
+    digits = column.type.precision + len(str(len(column)))
+    if digits > _DECIMAL256_DIGITS:
+        with decimal.localcontext(_EXACT):
+            return sum(column.drop_null().to_pylist())
+    if digits > _DECIMAL128_DIGITS:
+        return pc.sum(column.cast(pa.decimal256(_DECIMAL256_DIGITS, column.type.scale))).as_py()
+    return pc.sum(column.cast(pa.decimal128(_DECIMAL128_DIGITS, column.type.scale))).as_py()
 
 
 def _extreme(kind: Kind, values: list[Any]) -> Any:

@@ -337,7 +337,7 @@ class Dataset:
         """The sum of a column, or a dict of sums: {"sum(a)": …, "sum(b)": …}.
 
         `on=None` means all columns. Nulls are left out, or make the result None. None, too, if
-        there is no value. Sums of integers are exact.
+        there is no value. Sums of integers and decimals are exact.
 
         >>> import rdata
         >>> rdata.range(101).sum("id")

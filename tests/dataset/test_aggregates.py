@@ -46,6 +46,22 @@ def test_floats_are_close_and_the_same_each_time(numbers: list[float], num_parts
 
 
 @pytest.mark.parametrize(
+    "type",
+    [pa.decimal32(9, 2), pa.decimal64(18, 2), pa.decimal128(38, 2), pa.decimal256(76, 2)],
+    ids=str,
+)
+def test_decimals_are_exact_however_the_rows_are_cut(type: Any) -> None:
+    most = decimal.Decimal(10**type.precision - 1).scaleb(-2, decimal.Context(prec=100))
+    column = pa.array([most, None, most, most, most.copy_negate(), most], type)
+    sink = AggregateSink((OfColumn("sum", "x"), OfColumn("mean", "x")))
+    block = pa.table({"x": column})
+    for blocks in ([block], [block.slice(0, 4), block.slice(4)]):
+        total, mean = sink.merge([sink.consume(0, iter(blocks))])
+        assert str(total) == f"{3 * (10**type.precision - 1) // 100}.{97:02}"
+        assert mean == total / 5
+
+
+@pytest.mark.parametrize(
     ("column", "kind", "expected"),
     [
         (pa.array([True, None, True]), "sum", 2),
