@@ -88,8 +88,10 @@ class OfColumn(Struct, frozen=True):
         """(number of values, number of nulls, value or None). See `Aggregate`."""
         if block.num_rows == 0:
             return 0, 0, None
-        require_columns([self.column], block.column_names, self.label)
-        column = block.column(self.column)
+        index = block.schema.get_field_index(self.column)
+        if index < 0:
+            require_columns(self.columns, block.column_names, self.label)
+        column = block.column(index)
         num_values = len(column) - column.null_count
         if num_values == 0:
             return 0, column.null_count, None

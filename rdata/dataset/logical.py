@@ -203,7 +203,8 @@ class DropColumns(Unary, frozen=True):
         if schema is None:
             return None
         require_columns(self.columns, schema.names, "drop_columns")
-        return pa.schema([field for field in schema if field.name not in self.columns])
+        dropped = set(self.columns)
+        return pa.schema([field for field in schema if field.name not in dropped])
 
 
 class RenameColumns(Unary, frozen=True):
@@ -267,8 +268,11 @@ class Aggregate(Unary, frozen=True):
     def static_schema(self) -> pa.Schema | None:
         schema = self.input.static_schema()
         if schema is not None:
+            names = schema.names
+            present = set(names)
             for aggregate in self.sink.aggregates:
-                require_columns(aggregate.columns, schema.names, aggregate.label)
+                if not present.issuperset(aggregate.columns):
+                    require_columns(aggregate.columns, names, aggregate.label)
         return None
 
 

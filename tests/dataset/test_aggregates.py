@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import math
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdata.dataset.aggregates import AggregateSink, CountRows, OfColumn
+from rdata.dataset.logical import Aggregate, InMemory
 from rdata.errors import DataError
 
 values = st.lists(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=6), max_size=5)
@@ -90,3 +92,19 @@ def test_values_that_cannot_be_compared_are_named(other: Any) -> None:
     results = [sink.consume(i, iter([pa.table({"x": [v]})])) for i, v in enumerate((first, other))]
     with pytest.raises(DataError, match=r"max\(x\): .*column 'x' cannot be compared"):
         sink.merge(results)
+
+
+def test_each_column_costs_the_same_however_many_there_are() -> None:
+    def best_time(num_columns: int) -> float:
+        block = pa.table({f"c{i}": [i] for i in range(num_columns)})
+        names = tuple(OfColumn("max", name) for name in block.column_names)
+        memory = Aggregate(InMemory("", (block,)), AggregateSink(names))
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            memory.static_schema()
+            memory.sink.consume(0, iter([block]))
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best_time(1600) < 2.5 * 8 * best_time(200)

@@ -286,11 +286,13 @@ class DropStep(Struct, frozen=True):
         return "drop_columns"
 
     def load(self) -> Transform:
+        dropped = set(self.columns)
+
         def run(blocks: Blocks) -> Blocks:
             for block in blocks:
                 if block.num_columns or block.num_rows:
                     require_columns(self.columns, block.column_names, "drop_columns")
-                    kept = [name for name in block.column_names if name not in self.columns]
+                    kept = [name for name in block.column_names if name not in dropped]
                     block = block.select(kept)
                 yield block
 
