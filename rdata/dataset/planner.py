@@ -35,6 +35,7 @@ from rdata.dataset.logical import (
 from rdata.dataset.physical.specs import LimitSpec, PiecesSpec, RecutSpec, Spec, TaskSpec
 from rdata.dataset.physical.steps import (
     AddColumnStep,
+    ConformStep,
     DropStep,
     FilterStep,
     FlatMapStep,
@@ -92,8 +93,12 @@ def specs_of(operator: Operator) -> list[Spec]:
         case InMemory(_, blocks):
             pieces = tuple(Piece.whole(block, BlockMeta.of(block)) for block in blocks)
             return [PiecesSpec(operator.label, pieces)]
-        case Materialized(bundles):
-            return [PiecesSpec(operator.label, tuple(p for b in bundles for p in b.pieces))]
+        case Materialized(bundles, schema):
+            pieces = tuple(piece for bundle in bundles for piece in bundle.pieces)
+            specs: list[Spec] = [PiecesSpec(operator.label, pieces)]
+            if schema and not all(schema.equals(piece.meta.schema) for piece in pieces):
+                specs.append(TaskSpec(("one schema",), steps=(ConformStep(schema),)))
+            return specs
         case Limit(_, num_rows):
             return [LimitSpec(num_rows)]
         case Repartition(_, num_blocks):

@@ -204,6 +204,21 @@ class TestMaterializing:
         assert kept.map_batches(lambda batch: {"x": batch["id"] + 1}).sum("x") == 55
         assert kept.repartition(3).limit(4).map(lambda row: row).count() == 4
 
+    def test_blocks_of_several_schemas_are_kept_as_rows_of_one(self) -> None:
+        def varying(batch: dict[str, Any]) -> dict[str, Any]:
+            rows = [{"a": [1]}, {"a": [0.5], "b": ["x"]}, {"b": [], "c": []}]
+            return rows[batch["id"][0]]
+
+        kept = rdata.range(3, override_num_blocks=3).map_batches(varying).materialize()
+        assert kept.columns() == ["a", "b"]
+        assert kept.num_blocks() == 2
+        assert kept.take_all() == [{"a": 1.0, "b": None}, {"a": 0.5, "b": "x"}]
+        assert kept.select_columns("b").take_all() == [{"b": None}, {"b": "x"}]
+        assert kept.rename_columns({"b": "c"}).columns() == ["a", "c"]
+        assert kept.map_batches(lambda batch: batch).drop_columns("b").sum("a") == 1.5
+        assert kept.max(["a", "b"]) == {"max(a)": 1.0, "max(b)": "x"}
+        assert kept.limit(1).to_pandas().columns.tolist() == ["a", "b"]
+
 
 class TestAggregates:
     def test_nulls_are_left_out_unless_asked_for(self) -> None:

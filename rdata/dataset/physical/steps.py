@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from rdata.dataset.batch import BatchFormat, to_batch, to_block
-from rdata.dataset.block import concat, part, plain, pylist, rebatch, table_of_rows
+from rdata.dataset.block import concat, conform, part, plain, pylist, rebatch, table_of_rows
 from rdata.dataset.columns import renamed, require_columns
 from rdata.dataset.function import UserFunction
 from rdata.dataset.untouched import old_types
@@ -252,6 +252,17 @@ def _by_rows(
             yield table_of_rows(make(rows), origin, old)
 
     return run
+
+
+class ConformStep(Struct, frozen=True, eq=False):
+    """Brings blocks to one schema: they came of a run that gave several."""
+
+    schema: pa.Schema
+    runs_user_code = False
+    label = "conform"
+
+    def load(self) -> Transform:
+        return lambda blocks: (conform(block, self.schema, "materialize") for block in blocks)
 
 
 class SelectStep(Struct, frozen=True):
