@@ -184,6 +184,12 @@ class TestSchemas:
         assert back.take_all() == table.to_pylist()
 
 
+def test_half_floats_are_written(tmp_path: Path) -> None:
+    table = pa.table({"half": pa.array([1.5, None], pa.float16()), "id": [1, 2]})
+    rdata.from_arrow(table).write_parquet(tmp_path)
+    assert pq.read_table(tmp_path) == table
+
+
 def test_arguments_reach_the_writer(tmp_path: Path) -> None:
     rdata.range(100, override_num_blocks=1).write_parquet(
         tmp_path, compression="zstd", row_group_size=40, use_dictionary=False

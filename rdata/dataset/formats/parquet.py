@@ -307,6 +307,8 @@ def _repetitive_columns(block: pa.Table) -> list[str] | bool:
 
 def _is_plain(type: pa.DataType) -> bool:
     types = pa.types
+    if types.is_float16(type):  # whose different values Arrow cannot find
+        return False
     return bool(types.is_primitive(type) or types.is_string(type) or types.is_large_string(type))
 
 
