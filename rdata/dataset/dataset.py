@@ -220,7 +220,8 @@ class Dataset:
 
     def drop_columns(self, cols: str | Sequence[str]) -> Dataset:
         """Leave these columns out."""
-        return Dataset(DropColumns(self._source, columns_argument("drop_columns", cols)))
+        dropped = columns_argument("drop_columns", cols, at_least=0)
+        return Dataset(DropColumns(self._source, dropped))
 
     def rename_columns(self, names: Mapping[str, str] | Sequence[str]) -> Dataset:
         """Rename columns: a dict from old to new name, or a list of the new names of all."""

@@ -377,6 +377,11 @@ def test_arguments_that_cannot_be_meant_are_refused_at_once(call: Any) -> None:
         call(rdata.range(3))
 
 
+def test_no_column_may_be_dropped() -> None:
+    assert rdata.range(2).drop_columns([]).take_all() == [{"id": 0}, {"id": 1}]
+    assert rdata.range(2).map(lambda row: row).drop_columns([]).count() == 2
+
+
 def test_whole_numbers_may_be_numpys() -> None:
     two = np.int64(2)
     dataset = rdata.range(np.int32(5), override_num_blocks=two)
