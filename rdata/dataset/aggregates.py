@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from rdata.dataset.block import DECIMAL128_DIGITS, DECIMAL256_DIGITS
 from rdata.dataset.columns import require_columns
 from rdata.errors import DataError
 from rdata.lazy import pa, pc
@@ -21,9 +22,7 @@ Kind = Literal["sum", "min", "max", "mean"]
 Partial = tuple[Any, ...]
 
 _INT64_MAX = 2**63 - 1
-_DECIMAL128_DIGITS = 38
-_DECIMAL256_DIGITS = 76
-_EXACT = decimal.Context(prec=4 * _DECIMAL256_DIGITS)  # the usual one would round to 28 digits
+_EXACT = decimal.Context(prec=4 * DECIMAL256_DIGITS)  # the usual one would round to 28 digits
 
 
 class Aggregate(Protocol):
@@ -147,12 +146,12 @@ def _ends(column: pa.ChunkedArray[Any]) -> tuple[Any, Any]:
 def _decimal_sum(column: pa.ChunkedArray[Any]) -> Any:
     """Sum in a type that the sum fits: Arrow's sums wrap around beyond the digits of theirs."""
     digits = column.type.precision + len(str(len(column)))
-    if digits > _DECIMAL256_DIGITS:
+    if digits > DECIMAL256_DIGITS:
         with decimal.localcontext(_EXACT):
             return sum(column.drop_null().to_pylist())
-    if digits > _DECIMAL128_DIGITS:
-        return pc.sum(column.cast(pa.decimal256(_DECIMAL256_DIGITS, column.type.scale))).as_py()
-    return pc.sum(column.cast(pa.decimal128(_DECIMAL128_DIGITS, column.type.scale))).as_py()
+    if digits > DECIMAL128_DIGITS:
+        return pc.sum(column.cast(pa.decimal256(DECIMAL256_DIGITS, column.type.scale))).as_py()
+    return pc.sum(column.cast(pa.decimal128(DECIMAL128_DIGITS, column.type.scale))).as_py()
 
 
 def _extreme(kind: Kind, values: list[Any]) -> Any:

@@ -19,6 +19,8 @@ from rdata.lazy import pa
 TARGET_BLOCK_BYTES = 16 << 20  # larger: a budget holds fewer blocks; smaller: overhead for each
 MIN_BLOCKS = 16  # rows made in memory are cut into so many, so that a few workers end together
 MIN_SLICE_BYTES = 1 << 20  # but Arrow data is not cut into less than this
+DECIMAL128_DIGITS = 38  # the most that Arrow's types hold
+DECIMAL256_DIGITS = 76
 
 
 class BlockMeta(Struct, frozen=True):
@@ -68,9 +70,29 @@ def unify_schemas(schemas: Iterable[pa.Schema], origin: str) -> pa.Schema:
     if len(distinct) == 1:
         return distinct[0]
     try:
-        return pa.unify_schemas(distinct, promote_options="permissive")
+        unified = pa.unify_schemas(distinct, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
         raise DataError(f"{origin}: {_clash(distinct)}") from error
+    for i, field in enumerate(unified):
+        if pa.types.is_decimal(field.type):
+            unified = unified.set(i, field.with_type(_decimal_for(field, distinct)))
+    return unified
+
+
+def _decimal_for(field: pa.Field[Any], schemas: Sequence[pa.Schema]) -> Any:
+    """Widen a decimal that is to hold integers, too: Arrow forgets the digits behind its point."""
+    types = [schema.field(field.name).type for schema in schemas if field.name in schema.names]
+    digits = [
+        len(str(2 ** (type.bit_width - pa.types.is_signed_integer(type))))
+        for type in types
+        if pa.types.is_integer(type)
+    ]
+    precision = min(max(digits, default=0) + field.type.scale, DECIMAL256_DIGITS)
+    if precision <= field.type.precision:
+        return field.type
+    if precision <= DECIMAL128_DIGITS:
+        return pa.decimal128(precision, field.type.scale)
+    return pa.decimal256(precision, field.type.scale)
 
 
 def _clash(schemas: Sequence[pa.Schema]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -128,6 +131,32 @@ def test_conforming_a_value_that_does_not_fit_says_which_column() -> None:
 def test_one_schema_for_many_is_the_same_object_if_they_agree() -> None:
     schema = pa.schema([("a", pa.int64())])
     assert unify_schemas([schema, pa.schema([("a", pa.int64())])], "test") is schema
+
+
+@pytest.mark.parametrize(
+    ("integer", "held"),
+    [
+        (pa.int8(), pa.decimal128(4, 1)),
+        (pa.int64(), pa.decimal128(20, 1)),
+        (pa.uint64(), pa.decimal128(21, 1)),
+    ],
+    ids=str,
+)
+def test_a_type_for_decimals_holds_the_integers_beside_them(integer: Any, held: Any) -> None:
+    most = 2 ** (integer.bit_width - pa.types.is_signed_integer(integer)) - 1
+    tables = [
+        pa.table({"a": pa.array([most], integer)}),
+        pa.table({"b": ["x"], "a": [decimal.Decimal("1.5")]}),
+    ]
+    joined = concat(tables, "test")
+    assert joined.schema.field("a").type == held
+    assert joined.column("a").to_pylist() == [decimal.Decimal(most), decimal.Decimal("1.5")]
+
+
+def test_a_type_for_decimals_is_as_wide_as_it_must_be() -> None:
+    types = [pa.int64(), pa.decimal128(38, 20)]
+    unified = unify_schemas([pa.schema([("a", type)]) for type in types], "test")
+    assert unified.field("a").type == pa.decimal256(39, 20)
 
 
 def test_rows_become_columns_whatever_keys_they_have() -> None:
