@@ -1,7 +1,7 @@
 """What can be wrong with a dataset's input files, and which exception says so?
 
     DataError
-    ├── InputFilesError               files that cannot be listed, opened or decompressed
+    ├── InputFilesError               files that cannot be listed, opened, decompressed or decoded
     │   └── InputNotFoundError        FileNotFoundError   a path that leads to nothing
     └── CsvError                      a CSV file, with `path` and `line`
         ├── CsvColumnsError           its columns are not those asked for, or not the other files'
@@ -19,7 +19,7 @@ from rdata.errors import DataError
 
 
 class InputFilesError(DataError):
-    """A folder holds no file of the format, or a file cannot be opened or decompressed."""
+    """A folder holds no file of the format, or a file cannot be opened, or is damaged."""
 
 
 class InputNotFoundError(InputFilesError, FileNotFoundError):

@@ -15,6 +15,7 @@ import pytest
 
 import rdata
 from rdata.dataset import SaveMode
+from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.dataset.formats.output import output_job
 from rdata.dataset.formats.parquet import ParquetSink
 from rdata.errors import DataError, OptionError
@@ -286,6 +287,24 @@ class TestReadingParquet:
         (tmp_path / "a.parquet").write_text("a,b\n1,2\n")
         with pytest.raises(DataError, match=r"a\.parquet: is not a Parquet file"):
             rdata.read_parquet(tmp_path)
+
+    def test_a_damaged_file_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({"a": [str(i) for i in range(10_000)]}), path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:200] + b"\xff" * 500 + whole[700:])
+        dataset = rdata.read_parquet(path)
+        for result in (dataset.take_all, dataset.map(lambda row: row).take_all):
+            with pytest.raises(
+                InputFilesError, match=r"a\.parquet: is not a Parquet file, or a dam"
+            ):
+                result()
+        path.write_bytes(whole[:-60] + b"\xff" * 50 + whole[-10:])
+        with pytest.raises(InputFilesError, match=r"a\.parquet: is not a Parquet file, or a dam"):
+            rdata.read_parquet(path)
+        path.unlink()
+        with pytest.raises(InputNotFoundError, match=r"a\.parquet: no such file"):
+            dataset.take_all()
 
     def test_pandas_index_columns_are_plain_columns(self, tmp_path: Path) -> None:
         frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="k"))

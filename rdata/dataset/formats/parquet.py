@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct, field
@@ -18,6 +19,7 @@ from rdata.dataset.block import (
     unify_schemas,
 )
 from rdata.dataset.columns import require_columns
+from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.dataset.formats.output import OutputJob, WrittenFile, open_output
 from rdata.dataset.formats.paths import (
     InputFile,
@@ -27,7 +29,6 @@ from rdata.dataset.formats.paths import (
     is_remote,
     open_file,
 )
-from rdata.errors import DataError
 from rdata.lazy import np, pa, pq
 
 SUFFIXES = (".parquet",)
@@ -71,20 +72,32 @@ class ParquetSplit(Struct, frozen=True):
                 columns=columns,
                 use_threads=False,
             )
-            for batch in batches:
-                table = part(plain(pa.Table.from_batches([batch])), 0, left)
-                yield conform(table, self.schema, self.path)
-                left -= table.num_rows
-                if left == 0:
-                    return
+            with _faults_named(self.path):
+                for batch in batches:
+                    table = part(plain(pa.Table.from_batches([batch])), 0, left)
+                    yield conform(table, self.schema, self.path)
+                    left -= table.num_rows
+                    if left == 0:
+                        return
 
 
 def _open(path: str, storage_options: StorageOptions) -> pq.ParquetFile:
     source: Any = open_file(path, storage_options) if is_remote(path) else path
-    try:
+    with _faults_named(path):
         return pq.ParquetFile(source, pre_buffer=is_remote(path))
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: is not a Parquet file: {error}") from error
+
+
+@contextmanager
+def _faults_named(path: str) -> Iterator[None]:
+    """Raise what Arrow finds wrong with a file as `InputFilesError`, or its subclass."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputNotFoundError(f"{path}: no such file (it was there when listed?)") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        is_decoding = getattr(error, "errno", None) is None
+        what = "is not a Parquet file, or a damaged one" if is_decoding else "cannot be read"
+        raise InputFilesError(f"{path}: {what}: {error}") from error
 
 
 class _Group(Struct, frozen=True):
@@ -190,8 +203,8 @@ def parquet_source(
 ) -> ParquetSource:
     """Read the footers of all files that `paths` means, and bring their schemas together.
 
-    Raises `InputNotFoundError`, `InputFilesError`, and `DataError` for a file of another format,
-    a column that is not there, and files whose types have nothing in common.
+    Raises `InputNotFoundError`, `InputFilesError` (also for a file that is damaged, or of another
+    format), and `DataError` for a column that is not there, and types that nothing holds.
     """
     files = expand_paths(paths, SUFFIXES, storage_options)
     groups: list[_Group] = []
