@@ -57,22 +57,27 @@ def rows_only(num_rows: int) -> pa.Table:
     return pa.table({"_": pa.nulls(num_rows)}).select([])
 
 
-def unify_schemas(schemas: Iterable[pa.Schema], origin: str) -> pa.Schema:
+def unify_schemas(
+    schemas: Iterable[pa.Schema], origin: str, places: Sequence[str] | None = None
+) -> pa.Schema:
     """One schema that holds the rows of all: numbers are widened, `null` becomes any other type.
 
     Columns that only some have are appended in the order of their first appearance. Raises
-    `DataError`, naming `origin`, the column and both types, where no type holds both.
+    `DataError`, naming `origin`, the column and both types, where no type holds both. `places`
+    say where the schemas come from; without them, they are those of blocks that functions made.
     """
     distinct: list[pa.Schema] = []
-    for schema in schemas:
+    found_in: list[str] = []
+    for i, schema in enumerate(schemas):
         if not any(schema.equals(known) for known in distinct):
             distinct.append(schema)
+            found_in.append(places[i] if places else "")
     if len(distinct) == 1:
         return distinct[0]
     try:
         unified = pa.unify_schemas(distinct, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise DataError(f"{origin}: {_clash(distinct)}") from error
+        raise DataError(f"{origin}: {_clash(distinct, found_in)}") from error
     for i, field in enumerate(unified):
         if pa.types.is_decimal(field.type):
             unified = unified.set(i, field.with_type(_decimal_for(field, distinct)))
@@ -95,17 +100,20 @@ def _decimal_for(field: pa.Field[Any], schemas: Sequence[pa.Schema]) -> Any:
     return pa.decimal256(precision, field.type.scale)
 
 
-def _clash(schemas: Sequence[pa.Schema]) -> str:
-    first: dict[str, pa.DataType] = {}
-    for schema in schemas:
+def _clash(schemas: Sequence[pa.Schema], places: Sequence[str]) -> str:
+    first: dict[str, tuple[pa.DataType, str]] = {}
+    for schema, place in zip(schemas, places, strict=True):
         for field in schema:
-            known = first.setdefault(field.name, field.type)
-            if known != field.type and not _has_common_type(known, field.type):
-                return (
-                    f"column {field.name!r} is {known} in one block and {field.type} in another; "
-                    "make the function return one type for it, e.g. with astype"
-                )
-    return "its blocks have schemas that cannot be brought together"
+            known, before = first.setdefault(field.name, (field.type, place))
+            if known == field.type or _has_common_type(known, field.type):
+                continue
+            clash = (
+                f"column {field.name!r} is {known} in {before or 'one block'} and {field.type} in"
+            )
+            if place:
+                return f"{clash} {place}; no type holds both"
+            return f"{clash} another; make the function return one type for it, e.g. with astype"
+    return "the schemas cannot be brought together"
 
 
 def _has_common_type(first: pa.DataType, second: pa.DataType) -> bool:

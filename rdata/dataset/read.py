@@ -94,7 +94,8 @@ def from_arrow(
 def _of_tables(origin: str, tables: Sequence[pa.Table], override_num_blocks: int | None) -> Dataset:
     if not tables:
         raise OptionError(f"{origin}: the list is empty; give at least one, which may have no row")
-    schema = unify_schemas((table.schema for table in tables), origin)
+    places = [f"number {i + 1} of the list" for i, _ in enumerate(tables)]
+    schema = unify_schemas((table.schema for table in tables), origin, places)
     tables = [conform(table, schema, origin) for table in tables]
     num_blocks = _num_blocks(origin, override_num_blocks)
     if num_blocks is not None:

@@ -319,6 +319,12 @@ class TestReading:
         ]
         with pytest.raises(OptionError, match="from_pandas takes DataFrames, not dict"):
             rdata.from_pandas([{"a": 1}])  # type: ignore[list-item]
+        tables = [pa.table({"a": [1]}), pa.table({"a": [0.5]}), pa.table({"a": ["x"]})]
+        clash = "column 'a' is int64 in number 1 of the list and string in number 3 of the list; no"
+        with pytest.raises(DataError, match=f"from_arrow: {clash}"):
+            rdata.from_arrow(tables)
+        with pytest.raises(DataError, match=f"from_pandas: {clash}".replace("string", ".*string")):
+            rdata.from_pandas([table.to_pandas() for table in tables])
         with pytest.raises(OptionError, match="from_arrow takes pyarrow Tables"):
             rdata.from_arrow(pd.DataFrame())  # type: ignore[arg-type]
         with pytest.raises(OptionError, match="the list is empty"):

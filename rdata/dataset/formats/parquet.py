@@ -213,7 +213,7 @@ def parquet_source(
         schema, file_groups = _footer(file, storage_options)
         schemas.append(schema)
         groups.extend(file_groups)
-    schema = unify_schemas(schemas, f"read_parquet({files[0].path}, …)")
+    schema = unify_schemas(schemas, "read_parquet", [file.path for file in files])
     source = ParquetSource(len(files), tuple(groups), schema, storage_options)
     if num_splits is not None:
         split_bytes = source.estimated_bytes() // max(1, num_splits)
