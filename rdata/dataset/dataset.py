@@ -12,7 +12,7 @@ from rdata.dataset.batch import resolve_format, to_batch
 from rdata.dataset.batch import to_pandas as block_to_pandas
 from rdata.dataset.explain import explain
 from rdata.dataset.formats.output import SaveMode, output_job, save_mode
-from rdata.dataset.formats.parquet import ParquetSink
+from rdata.dataset.formats.parquet import parquet_sink
 from rdata.dataset.function import annotated_format, user_function
 from rdata.dataset.iterate import batches_of, rows_of
 from rdata.dataset.logical import (
@@ -395,10 +395,14 @@ class Dataset:
         widened to floats if some blocks have floats. `storage_options` go to fsspec, other
         arguments to `pyarrow.parquet.ParquetWriter`.
 
-        Raises DataError if a column has types in different blocks that nothing holds together.
+        Raises OptionError for arguments that cannot be meant, before anything runs, and DataError
+        if a column has types in different blocks that nothing holds together, or one that Parquet
+        does not have.
         """
         job = output_job(path, ".parquet", storage_options)
-        sink = ParquetSink(job, compression, row_group_size, arrow_parquet_args)
+        if row_group_size is not None:
+            row_group_size = positive(row_group_size, "write_parquet", "row_group_size")
+        sink = parquet_sink(job, compression, row_group_size, arrow_parquet_args)
         run.write_parquet(self._source, sink, save_mode(mode))
 
     # -- how it looks --------------------------------------------------------------------------

@@ -202,6 +202,44 @@ def test_arguments_reach_the_writer(tmp_path: Path) -> None:
     assert "PLAIN_DICTIONARY" not in str(metadata.row_group(0).column(0).encodings)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"partition_cols": ["id"]}, "partition_cols=.* rdata does not have this argument yet"),
+        ({"concurrency": 2}, "concurrency=2: rdata does not have this argument yet"),
+        ({"use_dictionry": False}, "'use_dictionry' is .*; did you mean 'use_dictionary'"),
+        ({"xyz": 1}, "'xyz' is an argument neither of it nor of .*ParquetWriter; there are: "),
+        ({"schema": pa.schema([])}, "'schema' is an argument neither of it nor of"),
+        ({"compression": "bogus"}, "Unsupported compression: bogus"),
+        ({"compression": 5}, "write_parquet: "),
+        ({"version": "9"}, "Unsupported Parquet format version: 9"),
+        ({"row_group_size": 0}, "row_group_size=0 must be a whole number from 1 up"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused_before_anything_is_made(
+    arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        rdata.range(3).write_parquet(tmp_path / "out", **arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_rays_arguments_may_be_given_as_what_they_are_by_default(tmp_path: Path) -> None:
+    rdata.range(3).write_parquet(tmp_path, partition_cols=None, try_create_dir=True)
+    assert rdata.read_parquet(tmp_path).count() == 3
+
+
+def test_a_url_that_cannot_be_opened_is_named() -> None:
+    with pytest.raises(InputFilesError, match=r"foo://b/x.*: fsspec cannot open such a URL"):
+        rdata.range(3).write_parquet("foo://b/x")
+
+
+def test_a_column_that_parquet_has_no_type_for_is_named(tmp_path: Path) -> None:
+    table = pa.table({"id": [1], "wait": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
+    with pytest.raises(DataError, match=r"write_parquet.*: column 'wait': Unhandled type"):
+        rdata.from_arrow(table).write_parquet(tmp_path)
+
+
 def test_columns_that_repeat_themselves_get_dictionaries(tmp_path: Path) -> None:
     count = 400_000
     columns = {

@@ -26,11 +26,12 @@ from msgspec.structs import replace
 from rdata.dataset.formats.paths import (
     StorageOptions,
     check_storage_options,
+    file_system,
     is_remote,
     path_text,
 )
 from rdata.errors import OptionError
-from rdata.lazy import fsspec, pa
+from rdata.lazy import pa
 
 _REMOVAL_TRIES = 20  # a task that is being cancelled may still make a file in the folder
 _REMOVAL_PAUSE_S = 0.05
@@ -141,7 +142,7 @@ class OutputJob(Struct, frozen=True):
             time.sleep(_REMOVAL_PAUSE_S)
 
     def _filesystem(self, path: str) -> tuple[Any, str]:
-        return fsspec.core.url_to_fs(path, **(self.storage_options or {}))  # type: ignore[no-any-return]
+        return file_system(path, self.storage_options)
 
     def _visible_names(self) -> list[str]:
         if is_remote(self.folder):
@@ -187,7 +188,7 @@ def open_output(path: str, storage_options: StorageOptions) -> Any:
     """Open a file of a job for writing; the caller closes it."""
     if not is_remote(path):
         return pa.OSFile(path, "wb")
-    filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
+    filesystem, inner = file_system(path, storage_options)
     return filesystem.open(inner, "wb")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 from msgspec import Struct, field
@@ -29,6 +31,7 @@ from rdata.dataset.formats.paths import (
     is_remote,
     open_file,
 )
+from rdata.errors import DataError, OptionError
 from rdata.lazy import np, pa, pq
 
 SUFFIXES = (".parquet",)
@@ -243,11 +246,14 @@ def _footer(file: InputFile, storage_options: StorageOptions) -> tuple[pa.Schema
 # -- writing ---------------------------------------------------------------------------------------
 
 
+_COMPRESSION = "snappy"
+
+
 class ParquetSink(Struct, frozen=True):
     """Writes a task's blocks to a file of the job; to several, where their schemas differ."""
 
     job: OutputJob
-    compression: str | None = "snappy"
+    compression: str | None = _COMPRESSION
     row_group_size: int | None = None
     arrow_parquet_args: Mapping[str, Any] = field(default_factory=dict)
 
@@ -276,6 +282,12 @@ class ParquetSink(Struct, frozen=True):
                 writing.close()
         return files
 
+    def open_writer(self, output: Any, schema: pa.Schema, **arguments: Any) -> pq.ParquetWriter:
+        """Begin a file; the user's arguments count for more than `arguments`."""
+        compression: Any = self.compression or "none"
+        arguments = {**arguments, **self.arrow_parquet_args}
+        return pq.ParquetWriter(output, schema, compression=compression, **arguments)
+
     def write_nothing(self) -> WrittenFile:
         """Write a file without rows and columns: what readers of the folder need at least."""
         file = self.job.new_file(0, 0, pa.schema([]))
@@ -294,6 +306,60 @@ class ParquetSink(Struct, frozen=True):
             finally:
                 writing.close()
         return recast
+
+
+_NOT_ARGUMENTS = ("where", "schema", "filesystem", "compression", "options")  # of the writer's
+_ABSENT: Mapping[str, Any] = {  # Ray's arguments that rdata does not have, and what they are there
+    "arrow_open_stream_args": None,
+    "arrow_parquet_args_fn": None,
+    "catalog": None,
+    "concurrency": None,
+    "filename_provider": None,
+    "filesystem": None,
+    "max_rows_per_file": None,
+    "min_bytes_per_file": None,
+    "min_rows_per_file": None,
+    "num_rows_per_file": None,
+    "partition_cols": None,
+    "ray_remote_args": None,
+    "try_create_dir": True,
+}
+
+
+def parquet_sink(
+    job: OutputJob,
+    compression: str | None,
+    row_group_size: int | None,
+    arrow_parquet_args: Mapping[str, Any],
+) -> ParquetSink:
+    """Check the arguments of `write_parquet`, as far as Arrow does; raises `OptionError`."""
+    given = {
+        name: value
+        for name, value in arrow_parquet_args.items()
+        if name not in _ABSENT or value is not _ABSENT[name]
+    }
+    sink = ParquetSink(job, compression, row_group_size, given)
+    if not given and compression == _COMPRESSION:
+        return sink  # nothing to check that is worth the time to import the writer
+    known = [name for name in signature(pq.ParquetWriter).parameters if name not in _NOT_ARGUMENTS]
+    for name, value in given.items():
+        if name in _ABSENT:
+            raise OptionError(
+                f"write_parquet: {name}={value!r}: rdata does not have this argument yet; leave it "
+                "out"
+            )
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+            raise OptionError(
+                f"write_parquet: {name!r} is an argument neither of it nor of "
+                f"pyarrow.parquet.ParquetWriter; {hint}"
+            )
+    try:
+        sink.open_writer(pa.BufferOutputStream(), pa.schema([])).close()
+    except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
+        raise OptionError(f"write_parquet: {error}") from error
+    return sink
 
 
 def _repetitive_columns(block: pa.Table) -> list[str] | bool:
@@ -331,16 +397,14 @@ class _Writing:
     def __init__(self, sink: ParquetSink, file: WrittenFile, sample: pa.Table) -> None:
         self._row_group_size = sink.row_group_size
         self._output = open_output(file.temporary_path, sink.job.storage_options)
-        compression: Any = sink.compression or "none"
+        dictionaries = _repetitive_columns(sample)
         try:
-            self._writer = pq.ParquetWriter(
-                self._output,
-                file.schema,
-                compression=compression,
-                **{"use_dictionary": _repetitive_columns(sample), **sink.arrow_parquet_args},
-            )
-        except BaseException:
+            self._writer = sink.open_writer(self._output, file.schema, use_dictionary=dictionaries)
+        except BaseException as error:
             self._output.close()
+            if isinstance(error, pa.ArrowNotImplementedError):
+                column = _unwritable_column(file.schema)
+                raise DataError(f"{sink.label}: column {column!r}: {error}") from error
             raise
 
     def write(self, block: pa.Table) -> None:
@@ -353,3 +417,13 @@ class _Writing:
             self._writer.close()
         finally:
             self._output.close()
+
+
+def _unwritable_column(schema: pa.Schema) -> str | None:
+    """Name the first column whose type Parquet does not have."""
+    for each in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([each])).close()
+        except pa.ArrowNotImplementedError:
+            return each.name
+    return None

@@ -102,6 +102,17 @@ def is_remote(path: str) -> bool:
     return "://" in path or "::" in path
 
 
+def file_system(path: str, storage_options: StorageOptions = None) -> tuple[Any, str]:
+    """Make the fsspec file system of a URL; gives the path in it, too.
+
+    Raises `InputFilesError` where fsspec does not know the protocol, or lacks a package for it.
+    """
+    try:
+        return fsspec.core.url_to_fs(path, **(storage_options or {}))  # type: ignore[no-any-return]
+    except (ImportError, ValueError) as error:
+        raise InputFilesError(f"{path}: fsspec cannot open such a URL: {error}") from error
+
+
 def compression_of(path: str) -> str | None:
     """Name the compression that a file's suffix stands for: "gzip", "zstd", …, or None."""
     return COMPRESSIONS.get(os.path.splitext(_outermost(path))[1].lower())
@@ -143,7 +154,7 @@ def open_file(
     try:
         if not is_remote(path):
             return cast(BinaryIO, open(path, "rb", buffering=0))
-        filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
+        filesystem, inner = file_system(path, storage_options)
         file = filesystem.open(inner, "rb", ahead_bytes or _AHEAD_BYTES)
         return cast(BinaryIO, _Layered(file, filesystem)) if "::" in path else cast(BinaryIO, file)
     except FileNotFoundError as error:
@@ -178,7 +189,7 @@ def read_bytes(
 ) -> bytes:
     """Read at most `size_bytes` of a stored file from `offset`, in one request where remote."""
     if is_remote(path):
-        filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
+        filesystem, inner = file_system(path, storage_options)
         content = filesystem.cat_file(inner, start=offset, end=offset + size_bytes)
         return cast(bytes, content)
     with open_file(path) as file:
@@ -271,10 +282,7 @@ def _walk(
 def _find_remote(
     path: str, suffixes: Sequence[str], storage_options: StorageOptions
 ) -> Iterator[InputFile]:
-    try:
-        filesystem, inner = fsspec.core.url_to_fs(path, **(storage_options or {}))
-    except (ImportError, ValueError) as error:
-        raise InputFilesError(f"{path}: fsspec cannot open such a URL: {error}") from error
+    filesystem, inner = file_system(path, storage_options)
     if _MAGIC & set(inner) and not _outermost(path).startswith(("http://", "https://")):
         found = filesystem.glob(inner, detail=True)
         files = {name: info for name, info in found.items() if info["type"] != "directory"}
