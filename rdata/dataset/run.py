@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ from rdata.dataset.logical import (
     SelectColumns,
     Write,
 )
-from rdata.dataset.planner import plan, plan_logically
+from rdata.dataset.planner import Plan, plan, plan_logically
+from rdata.errors import OptionError
 from rdata.lazy import pa
 
 
@@ -101,10 +103,11 @@ def first_schema(operator: Operator) -> pa.Schema | None:
 
 def write_parquet(operator: Operator, sink: ParquetSink, mode: SaveMode) -> None:
     """Run a chain into files, and publish them when all are complete."""
+    planned = plan(Write(operator, sink))
+    _require_reach(planned, sink)
     if not sink.job.begin(mode):
         return
     try:
-        planned = plan(Write(operator, sink))
         results = list(execute(planned, launcher_for(planned)))
         files: list[WrittenFile] = [file for result in results for file in result]
         files = [file for file in files if file.num_rows] or files[:1] or [sink.write_nothing()]
@@ -113,6 +116,17 @@ def write_parquet(operator: Operator, sink: ParquetSink, mode: SaveMode) -> None
     except BaseException:
         sink.job.abort()
         raise
+
+
+def _require_reach(planned: Plan, sink: ParquetSink) -> None:
+    """Refuse to let workers write into their own memory, which ends with them."""
+    if planned.place == "workers" and sink.job.is_in_memory:
+        worker_pid = api.get(remote(os.getpid).remote())
+        if worker_pid != os.getpid():
+            raise OptionError(
+                f"{sink.label}: each process has a memory:// of its own, and this plan runs on "
+                f"workers ({planned.why_there}); write to a folder, or to a URL that all reach"
+            )
 
 
 def _with_one_schema(

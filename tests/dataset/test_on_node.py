@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 import rdata
-from rdata.errors import ActorDiedError, DataError, TaskError
+from rdata.errors import ActorDiedError, DataError, OptionError, TaskError
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -40,6 +41,16 @@ def test_from_csv_through_pandas_to_parquet(csv_folder: Path, tmp_path: Path) ->
     assert frame["number"].tolist() == list(range(0, 300, 3))
     assert frame["name"].tolist() == [f"N{number}" for number in range(0, 300, 3)]
     assert not [name for name in os.listdir(out) if name.startswith(".")]
+
+
+def test_workers_do_not_write_into_memory_of_their_own() -> None:
+    dataset = rdata.range(3)
+    dataset.write_parquet("memory://out/driver")
+    assert rdata.read_parquet("memory://out/driver").count() == 3
+    with pytest.raises(OptionError, match=r"memory:// of its own, and this plan runs on workers"):
+        dataset.map(lambda row: row).write_parquet("memory://out/workers")
+    assert not fsspec.filesystem("memory").exists("/out/workers")
+    fsspec.filesystem("memory").rm("/out", recursive=True)
 
 
 def test_large_blocks_go_through_shared_memory_in_order() -> None:

@@ -73,6 +73,11 @@ class OutputJob(Struct, frozen=True):
         return self.folder
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether the files lie in the memory of the process that writes them."""
+        return self.folder.startswith("memory://")
+
+    @property
     def _hidden_folder(self) -> str:
         return f"{self.folder}/.rdata-{self.write_id}"
 
