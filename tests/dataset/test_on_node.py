@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 import rdata
-from rdata.errors import ActorDiedError, DataError, OptionError, TaskError
+from rdata.errors import ActorDiedError, DataError, OptionError, SerializationError, TaskError
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -159,8 +160,41 @@ def test_an_actor_that_dies_is_named() -> None:
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             os._exit(7)
 
-    with pytest.raises(ActorDiedError):
+    with pytest.raises(ActorDiedError, match=r"actor map_batches\(Fragile\) .* exit code 7"):
         rdata.range(10).map_batches(Fragile, concurrency=1).take_all()
+
+
+def test_a_constructor_that_raises_is_named() -> None:
+    class Broken:
+        def __init__(self) -> None:
+            raise KeyError("model")
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            return batch
+
+    with pytest.raises(KeyError) as caught:
+        rdata.range(10).map_batches(Broken, concurrency=1).take_all()
+    assert any("raised in task map_batches(Broken).__init__" in n for n in caught.value.__notes__)
+
+
+def test_what_cannot_travel_is_named() -> None:
+    class Locked:
+        def __init__(self, lock: Any) -> None: ...
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            return batch
+
+    def locked(batch: dict[str, Any], lock: Any = None) -> dict[str, Any]:
+        return batch
+
+    lock = threading.Lock()
+    for dataset, name in (
+        (rdata.range(3).map_batches(locked, fn_args=[lock]), "range(3) → map_batches(locked)"),
+        (rdata.range(3).map_batches(Locked, fn_constructor_args=[lock]), "map_batches(Locked)"),
+    ):
+        for result in (dataset.take_all, dataset.count):
+            with pytest.raises(SerializationError, match=rf"^{re.escape(name)}.* cannot be sent"):
+                result()
 
 
 def test_materialized_blocks_are_used_again_by_tasks_and_by_the_driver() -> None:

@@ -163,12 +163,15 @@ class _CoreResult:
         api.cancel(self.handle)
 
 
-def _streaming(work: Work) -> Any:
-    """The function of a streaming task: a closure, so that the work travels once for all tasks."""
+# What runs work holds it, and has its name: so it travels once for all tasks, and where that or the
+# work fails, the error names the operator.
 
+
+def _streaming(work: Work) -> Any:
     def stream_blocks(input: Input, *blocks: pa.Table) -> Iterator[Any]:
         yield from work.load().stream(input, blocks)
 
+    stream_blocks.__qualname__ = work.name
     return stream_blocks
 
 
@@ -176,6 +179,7 @@ def _finishing(work: Work) -> Any:
     def finish_blocks(task_index: int, input: Input, *blocks: pa.Table) -> Any:
         return work.load().finish(task_index, input, blocks)
 
+    finish_blocks.__qualname__ = work.name
     return finish_blocks
 
 
@@ -197,24 +201,26 @@ class _TaskRunner:
 
 
 class _BlockActor:
-    """Keeps the instances of users' classes between blocks."""
+    """Keeps the instances of users' classes between blocks. Each operator has a subclass."""
 
-    def __init__(self, work: Work) -> None:
-        self._work: LoadedWork = work.load()
+    work: Work
+
+    def __init__(self) -> None:
+        self._loaded: LoadedWork = self.work.load()
 
     def stream(self, input: Input, *blocks: pa.Table) -> Iterator[Any]:
-        yield from self._work.stream(input, blocks)
+        yield from self._loaded.stream(input, blocks)
 
     def finish(self, task_index: int, input: Input, *blocks: pa.Table) -> Any:
-        return self._work.finish(task_index, input, blocks)
+        return self._loaded.finish(task_index, input, blocks)
 
 
 class _ActorRunner:
     def __init__(self, work: Work, num_cpus: float | None) -> None:
-        actor_class = remote(_BlockActor)
+        actor_class = remote(type(work.name, (_BlockActor,), {"work": work}))
         if num_cpus is not None:
             actor_class = actor_class.options(num_cpus=num_cpus)
-        self._actor = actor_class.remote(work)
+        self._actor = actor_class.remote()
 
     def stream(self, input: Input, bundle: Bundle | None) -> Stream:
         method = self._actor.stream.options(
