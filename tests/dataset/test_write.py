@@ -17,7 +17,7 @@ import rdata
 from rdata.dataset import SaveMode
 from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.dataset.formats.output import output_job
-from rdata.dataset.formats.parquet import ParquetSink
+from rdata.dataset.formats.parquet import PIECE_BYTES, ParquetSink, parquet_source
 from rdata.errors import DataError, OptionError
 
 pytestmark = pytest.mark.usefixtures("local")
@@ -284,6 +284,17 @@ class TestReadingParquet:
         assert many.materialize().num_blocks() >= 10
         assert many.take_all() == table.to_pylist()
         assert many.limit(25).select_columns(["a"]).sum("a") == sum(range(25))
+
+    def test_rows_come_in_pieces_of_a_few_mebibytes(self, tmp_path: Path) -> None:
+        text = ["a text that a dictionary of one value holds"] * 1_000_000
+        pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+        pieces = [
+            table.nbytes
+            for split in parquet_source(tmp_path, None, None, None).splits()
+            for table in split.read()
+        ]
+        assert sum(pieces) > 40_000_000
+        assert max(pieces) <= PIECE_BYTES
 
     def test_columns_are_read_as_asked(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"a": [1], "b": [2], "c": [3]}), tmp_path / "a.parquet")

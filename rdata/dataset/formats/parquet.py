@@ -40,7 +40,8 @@ ROW_GROUP_BYTES = 64 << 20  # of a written file; smaller: dictionaries are begun
 DICTIONARY_BYTES = 1 << 20  # of a column's different values in a row group: Arrow's default
 SAMPLED_STEP = 2654435761  # spreads them as if drawn: a prime, near 2 ** 32 by the golden ratio
 SAMPLED_ROWS = 2048  # fewer: values near that bound are miscounted; more: time for each file
-PIECE_BYTES = 16 << 20  # of decoded columns at once: bounds a task's memory
+PIECE_BYTES = 8 << 20  # of decoded columns at once; more: memory of a task; less: calls for each
+ROWS_AT_ONCE = 1 << 16  # at most, since footers tell the bytes of values before they are decoded
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -67,21 +68,24 @@ class ParquetSplit(Struct, frozen=True):
             yield no_rows(self.schema)
             return
         with _open(self.path, self.storage_options) as file:
-            columns = [name for name in self.schema.names if name in file.schema_arrow.names]
-            row_bytes = max(1, self.size_bytes // max(1, self.num_rows))
-            batches = file.iter_batches(
-                batch_size=max(1024, min(left, PIECE_BYTES // row_bytes)),
-                row_groups=list(self.row_groups),
-                columns=columns,
-                use_threads=False,
-            )
-            with _faults_named(self.path):
-                for batch in batches:
-                    table = part(plain(pa.Table.from_batches([batch])), 0, left)
-                    yield conform(table, self.schema, self.path)
-                    left -= table.num_rows
-                    if left == 0:
-                        return
+            yield from shape(self._tables(file, left), self.path, PIECE_BYTES)
+
+    def _tables(self, file: pq.ParquetFile, left: int) -> Iterator[pa.Table]:
+        columns = [name for name in self.schema.names if name in file.schema_arrow.names]
+        row_bytes = max(1, self.size_bytes // max(1, self.num_rows))
+        batches = file.iter_batches(
+            batch_size=max(1, min(left, ROWS_AT_ONCE, PIECE_BYTES // row_bytes)),
+            row_groups=list(self.row_groups),
+            columns=columns,
+            use_threads=False,
+        )
+        with _faults_named(self.path):
+            for batch in batches:
+                table = part(plain(pa.Table.from_batches([batch])), 0, left)
+                yield conform(table, self.schema, self.path)
+                left -= table.num_rows
+                if left == 0:
+                    return
 
 
 def _open(path: str, storage_options: StorageOptions) -> pq.ParquetFile:
