@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rdata.dataset import (
     Dataset,
+    SaveMode,
     from_arrow,
     from_items,
     from_pandas,
@@ -14,6 +15,7 @@ from rdata.dataset import (
 
 __all__ = [
     "Dataset",
+    "SaveMode",
     "from_arrow",
     "from_items",
     "from_pandas",

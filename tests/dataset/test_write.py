@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rdata
-from rdata.dataset import SaveMode
+from rdata.data import SaveMode
 from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.dataset.formats.output import output_job
 from rdata.dataset.formats.parquet import PIECE_BYTES, ParquetSink, parquet_source
