@@ -93,8 +93,10 @@ class Dataset:
         its first parameter says, else "numpy". A batch is private to the call, unless it is a
         `pyarrow.Table`, which cannot be changed.
 
-        `batch_size` is in rows, of which the last batches may have fewer; None gives whole
-        blocks: a few MiB, as they were read. Batches do not span the splits of a file.
+        `batch_size` is in rows; None gives whole blocks, as they were read: up to some 10 MiB.
+        The last batch of a task may be smaller. Of a function that shares a task with the read,
+        that is at the end of each part of the input; other functions, and classes, are given as
+        many blocks at once as hold `batch_size` rows.
 
         A class is instantiated (with `fn_constructor_args` and `…_kwargs`) once on each of
         several actors, and its instances are called. `concurrency` is the number of tasks or
@@ -234,7 +236,8 @@ class Dataset:
     def repartition(self, num_blocks: int) -> Dataset:
         """Cut the rows, in order, into `num_blocks` blocks of nearly equal length.
 
-        All blocks are held in the object store at once.
+        No block is empty: of fewer rows, there are as many blocks as rows. All blocks are held in
+        the object store at once.
         """
         return Dataset(Repartition(self._source, positive(num_blocks, "repartition", "num_blocks")))
 
@@ -304,7 +307,11 @@ class Dataset:
         return block_to_pandas(table)
 
     def count(self) -> int:
-        """The number of rows; from the files' metadata, where that tells."""
+        """The number of rows; from the files' metadata, where that tells.
+
+        No function runs that cannot change the number: what those given to `map` and `add_column`
+        would raise is not raised.
+        """
         if self._count is None:
             self._count = run.count(self._source)
         return self._count
@@ -391,9 +398,9 @@ class Dataset:
 
         One file for each task, named so that sorting gives the order of the rows. They appear
         together when all are complete; a write that fails leaves nothing. `mode` is "append",
-        "overwrite", "error" or "ignore": see `SaveMode`. All files get one schema: integers are
-        widened to floats if some blocks have floats. `storage_options` go to fsspec, other
-        arguments to `pyarrow.parquet.ParquetWriter`.
+        "overwrite", "error" or "ignore": see `rdata.data.SaveMode`. All files get one schema:
+        integers are widened to floats if some blocks have floats. `storage_options` go to fsspec,
+        other arguments to `pyarrow.parquet.ParquetWriter`.
 
         Raises OptionError for arguments that cannot be meant, before anything runs, and DataError
         if a column has types in different blocks that nothing holds together, or one that Parquet
