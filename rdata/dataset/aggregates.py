@@ -121,21 +121,26 @@ class OfColumn(Struct, frozen=True):
         if not found or (num_nulls and not self.ignore_nulls):
             return None
         values = [value for _, _, value in found]
+        try:
+            merged = self._of_parts(values)
+        except TypeError as error:  # numbers and text, or times of which some have a zone
+            types = " and ".join(sorted({type(value).__name__ for value in values}))
+            raise DataError(
+                f"{self.label}: column {self.column!r} has types in different blocks that do not "
+                f"go together ({types}: {error}); make the function return one type for it"
+            ) from error
+        if self.kind == "mean":
+            return merged / sum(partial[0] for partial in found)
+        return merged
+
+    def _of_parts(self, values: list[Any]) -> Any:
         if self.kind in ("min", "max"):
-            try:
-                return _extreme(self.kind, values)
-            except TypeError as error:  # numbers and text, or times of which some have a zone
-                raise DataError(
-                    f"{self.label}: the blocks' values of column {self.column!r} cannot be "
-                    f"compared: {error}"
-                ) from error
+            return _extreme(self.kind, values)
         total = values[0]
         with decimal.localcontext(_EXACT):
             for value in values[1:]:
                 total = total + value
-        if self.kind == "sum":
-            return total
-        return total / sum(partial[0] for partial in found)
+        return total
 
 
 def _ends(column: pa.ChunkedArray[Any]) -> tuple[Any, Any]:

@@ -85,12 +85,22 @@ def test_types(column: pa.Array, kind: Any, expected: Any) -> None:
     assert sink.merge([sink.consume(0, blocks)]) == [expected]
 
 
-@pytest.mark.parametrize("other", ["text", dt.datetime(2024, 1, 31)])  # noqa: DTZ001
-def test_values_that_cannot_be_compared_are_named(other: Any) -> None:
-    sink = AggregateSink((OfColumn("max", "x"),))
-    first = 1 if other == "text" else other.replace(tzinfo=dt.UTC)
-    results = [sink.consume(i, iter([pa.table({"x": [v]})])) for i, v in enumerate((first, other))]
-    with pytest.raises(DataError, match=r"max\(x\): .*column 'x' cannot be compared"):
+TIME = dt.datetime(2024, 1, 31)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("max", [1, "text"]),
+        ("max", [TIME.replace(tzinfo=dt.UTC), TIME]),
+        ("min", [decimal.Decimal(1), "x"]),
+        ("sum", [decimal.Decimal(1), 1.5]),
+    ],
+)
+def test_types_that_do_not_go_together_are_an_error_of_the_data(kind: Any, values: Any) -> None:
+    sink = AggregateSink((OfColumn(kind, "x"),))
+    results = [sink.consume(i, iter([pa.table({"x": [v]})])) for i, v in enumerate(values)]
+    with pytest.raises(DataError, match=r"\(x\): column 'x' has types in different blocks that do"):
         sink.merge(results)
 
 
