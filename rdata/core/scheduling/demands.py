@@ -24,8 +24,8 @@ OVERDUE = -(2**62)
 """The order of an overdue demand begins with this, of a root with 0."""
 Shape = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]
 """What is needed, what is held: demands of one shape fit, or do not, alike."""
-Place = tuple[bytes, Shape]
-"""Of a queue: its job and its shape."""
+Place = tuple[bytes, Shape, bool]
+"""Of a queue: its job, its shape, and whether its workers are to be dedicated."""
 
 
 class Demand(Struct, frozen=True):
@@ -65,7 +65,7 @@ class Waiting(Struct, eq=False):
 
 
 Queue = list[tuple[Order, Waiting]]
-"""Demands of one job and one shape, soonest first."""
+"""Demands of one place, soonest first."""
 
 
 def needs_and_holds(demand: Demand) -> tuple[Units, Units]:
@@ -80,7 +80,7 @@ def needs_and_holds(demand: Demand) -> tuple[Units, Units]:
 
 
 class DemandQueue:
-    """All demands that wait, by job and shape."""
+    """All demands that wait, by place."""
 
     def __init__(self) -> None:
         self._queues: dict[Place, Queue] = {}
@@ -135,7 +135,7 @@ class DemandQueue:
             demand.count,
             earlier.number if earlier else next(self._numbers),
             earlier.since if earlier else now,
-            (job, shape),
+            (job, shape, demand.dedicated),
         )
         if earlier is not None:
             self.drop(earlier)

@@ -8,7 +8,8 @@ A pure state machine: each event, with its time, returns the commands that follo
 Rules. A worker belongs to one job; a detached actor is a job of its own. A demand that fits is
 served at once, if need be by a worker that is started for it; deeper ones first. A blocked worker
 hands back its CPU and retakes it when it goes on, as debt if need be: no further lease then gets
-CPU until that is repaid.
+CPU until that is repaid. A dedicated worker has run nothing before: its process ends with its
+actor, and what tasks had left there to be owned would be lost.
 """
 
 from __future__ import annotations

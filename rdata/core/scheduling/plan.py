@@ -43,7 +43,7 @@ class Planner:
         self._free = dict(ledger.free)  # for whoever is next
         self._committed: dict[str, int] = {}  # what does not come back soon of what was taken
         self._floor: dict[str, int] = {}  # of that, what must stay for those that await a start
-        self._num_idle: dict[Job, int] = {}
+        self._num_idle: dict[Job, tuple[int, int]] = {}  # used, unused
         self._turns: dict[bytes, int] = {}
         self._late = itertools.count(_LATE)
 
@@ -87,9 +87,14 @@ class Planner:
 
     def _grant(self, waiting: Waiting) -> bool:
         job = self._roster.jobs[waiting.job]
-        if not self._num_idle.setdefault(job, len(job.idle)):
+        num_used, num_unused = self._num_idle.get(job, (len(job.used), len(job.unused)))
+        if num_used and not waiting.is_dedicated:
+            num_used -= 1
+        elif num_unused:
+            num_unused -= 1
+        else:
             return False
-        self._num_idle[job] -= 1
+        self._num_idle[job] = num_used, num_unused
         self._plan.grants.append(waiting)
         self._take(waiting, is_for_good=waiting.is_dedicated)
         return True

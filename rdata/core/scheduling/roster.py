@@ -49,7 +49,8 @@ class Job(Struct, eq=False):
 
     id: bytes
     workers: dict[bytes, Worker] = field(default_factory=dict)
-    idle: dict[bytes, Worker] = field(default_factory=dict)  # the one used last is at the end
+    used: dict[bytes, Worker] = field(default_factory=dict)  # and idle; the last one at the end
+    unused: dict[bytes, Worker] = field(default_factory=dict)  # and idle
     num_starting: int = 0
     num_failed_starts: int = 0  # since the last that succeeded
     no_start_before: float = 0.0
@@ -88,11 +89,15 @@ class Roster:
             worker.job.num_failed_starts = 0
             worker.job.no_start_before = 0.0
         worker.state, worker.idle_since, worker.lease = WorkerState.IDLE, now, None
-        self._idle[worker.id] = worker.job.idle[worker.id] = worker
+        self._idle[worker.id] = _pool(worker)[worker.id] = worker
 
     def take(self, job: Job, lease: Lease) -> Worker:
-        """Give the lease the worker that was used last: its memory is the warmest."""
-        worker = next(reversed(job.idle.values()))
+        """Give the lease the worker that was used last: its memory is the warmest.
+
+        Or an unused one, if it is for an actor, with which all ends that the process owns.
+        """
+        pool = job.unused if lease.is_dedicated else job.used or job.unused
+        worker = next(reversed(pool.values()))
         self._leave_state(worker)
         worker.state, worker.is_unused, worker.lease = WorkerState.LEASED, False, lease
         return worker
@@ -135,4 +140,8 @@ class Roster:
         if worker.state is WorkerState.STARTING:
             worker.job.num_starting -= 1
         elif worker.state is WorkerState.IDLE:
-            del self._idle[worker.id], worker.job.idle[worker.id]
+            del self._idle[worker.id], _pool(worker)[worker.id]
+
+
+def _pool(worker: Worker) -> dict[bytes, Worker]:
+    return worker.job.unused if worker.is_unused else worker.job.used

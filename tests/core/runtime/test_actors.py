@@ -328,6 +328,20 @@ def test_an_actor_ends_with_its_last_handle() -> None:
     assert eventually(lambda: is_gone("dropped"))
 
 
+@pytest.mark.parametrize("end", [rdata.kill, lambda counter: None])
+def test_what_tasks_have_put_outlives_actors_that_come_and_go(end: Any) -> None:
+    put = rdata.remote(lambda value: [rdata.put(value), rdata.put(bytes(300_000))])
+    pairs = rdata.get([put.remote(index) for index in range(6)])
+    for _ in range(3):
+        counter = Counter.options(name="passing").remote()
+        rdata.get(counter.read.remote())
+        end(counter)
+        del counter
+        assert eventually(lambda: is_gone("passing"))
+    assert rdata.get([small for small, _ in pairs]) == [*range(6)]
+    assert rdata.get([large for _, large in pairs]) == [bytes(300_000)] * 6
+
+
 def test_queued_calls_run_before_an_actor_ends() -> None:
     refs = [Counter.remote(index).add.remote() for index in range(3)]
     assert rdata.get(refs) == [1, 2, 3]

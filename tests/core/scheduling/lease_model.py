@@ -136,8 +136,9 @@ class LeaseModel:
     def num_starting(self, job: bytes) -> int:
         return sum(w.job == job and w.state == "starting" for w in self.workers.values())
 
-    def num_idle(self, job: bytes) -> int:
-        return sum(w.job == job and w.state == "idle" for w in self.workers.values())
+    def num_idle(self, job: bytes, *, is_unused: bool) -> int:
+        idle = [w for w in self.workers.values() if w.job == job and w.state == "idle"]
+        return sum(worker.is_unused == is_unused for worker in idle)
 
     def order(self, demand: ModelDemand, turns: dict[bytes, int]) -> tuple[int, int, int]:
         if demand.is_overdue:
@@ -163,18 +164,20 @@ class LeaseModel:
         """Who is granted a lease, in order; starts needed by job; the leases these are for."""
         free, turns = self.free(), dict(self.turns)
         demands = [replace(demand) for demand in self.demands.values()]
-        idle = {job: self.num_idle(job) for job in self.jobs}
+        used = {job: self.num_idle(job, is_unused=False) for job in self.jobs}
+        unused = {job: self.num_idle(job, is_unused=True) for job in self.jobs}
         granted: list[Party] = []
         starting: Counter[bytes] = Counter()
         started_for: Counter[Party] = Counter()
         late = itertools.count(10**9)
         obtainable = self.obtainable()
         floor: Sums = dict.fromkeys(free, Fraction(0))  # must stay for those that await a start
-        passed: set[str] = set()  # jobs and shapes of which none can be served
+        passed: set[str] = set()  # places of which none can be served
         while True:
             for demand in sorted(demands, key=lambda d: self.order(d, turns)):
                 party, job = (demand.requester, demand.key), demand.job
                 kind = f"{job!r} {sorted(demand.needs.items())} {sorted(demand.holds.items())}"
+                kind += f" {demand.is_dedicated}"
                 if not demand.count or kind in passed:
                     continue
                 left = minus(free, demand.holds)
@@ -186,6 +189,7 @@ class LeaseModel:
                 may_start = starting[job] < self.num_starting(job) or (
                     starting[job] < MAX_STARTING and self.now >= self.jobs[job].no_start_before
                 )
+                idle = used if used[job] and not demand.is_dedicated else unused
                 if idle[job]:
                     idle[job] -= 1
                     granted.append(party)
@@ -243,6 +247,7 @@ class LeaseModel:
         worker = self.workers[grant.worker]
         assert worker.state == "idle"
         assert worker.job == demand.job
+        assert worker.is_unused or not demand.is_dedicated
         assert fit(demand.needs, self.free())
         assert sums(dict(grant.resources)) == demand.holds
         assert grant.lease not in self.leases

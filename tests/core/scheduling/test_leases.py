@@ -312,6 +312,30 @@ def test_an_actor_that_holds_nothing_waits_for_a_cpu_all_the_same():
     assert len(grants(node.do("lease_returned", task.lease))) == 3
 
 
+def test_an_actor_gets_a_worker_that_has_run_nothing():
+    node = Node(2)
+    (task,) = grants(node.want())
+    node.do("lease_returned", task.lease)
+    used = {task.worker}
+    for _ in range(4):
+        (actor,) = grants(node.want(held={}, dedicated=True, key=2))
+        assert actor.worker not in used
+        used.add(actor.worker)
+    (again,) = grants(node.want())
+    assert again.worker == task.worker
+
+
+def test_a_task_need_not_wait_behind_an_actor_whose_worker_does_not_start():
+    node = Node(2, starts=False)
+    for worker in range(2):
+        node.do("worker_ready", f"worker {worker}".encode(), JOB)
+    tasks = grants(node.want(2))
+    for task in tasks:
+        node.do("lease_returned", task.lease)
+    node.want(20, dedicated=True, resources={"CPU": 0.01}, key=2)
+    assert len(grants(node.want(2, resources={"CPU": 0.01}, key=3))) == 2
+
+
 def test_an_actors_worker_is_not_used_again():
     node = Node(1)
     (grant,) = grants(node.want(dedicated=True))
