@@ -93,7 +93,7 @@ class ActorClass:
             for name, each in _methods(cls)
         }
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+    def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle:
         """Create an actor; its constructor gets the arguments. Does not wait for it.
 
         Raises TypeError if the arguments do not fit the constructor, ValueError if the actor's
@@ -132,7 +132,7 @@ class ActorClass:
         )
         return changed
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self.__wrapped__.__name__
         raise TypeError(
             f"{name} is an actor class and cannot be instantiated directly: {name}.remote(...) "
@@ -206,7 +206,7 @@ class ActorMethod:
         self._name = name
         self._options = options
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the method: an ObjectRef, a list of them with `num_returns`, or a generator.
 
         Calls from one process run in the order in which they were made. `get` of the reference
@@ -224,7 +224,7 @@ class ActorMethod:
         """The same method with other options: `num_returns`, `name`."""
         return ActorMethod(self._handle, self._name, method_options(self._options, options))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
             f"{self!r} cannot be called directly: .{self._name}.remote(...) calls it in the actor"
         )

@@ -36,7 +36,7 @@ class RemoteFunction:
     def _arity(self) -> Arity:
         return Arity(self.__wrapped__, self._function.name)
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a task: an ObjectRef, a list of them with `num_returns`, or a generator.
 
         References among the arguments are replaced by their values before the function runs.
@@ -67,7 +67,7 @@ class RemoteFunction:
         changed.__dict__.update(_function=self._function, _arity=self._arity)
         return changed
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         name = self._function.name
         raise TypeError(
             f"{name} is a remote function and cannot be called directly: {name}.remote(...) runs "

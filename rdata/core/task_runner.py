@@ -391,7 +391,7 @@ class TaskRunner:
         self._actor = self._call(function, *args, **kwargs)
         self._runtime.agent.send(m.ActorStarted(message.actor, ""))
 
-    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run user code; a cancel interrupts this and nothing else."""
         self._is_in_user_code = True
         try:

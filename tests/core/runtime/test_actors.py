@@ -99,6 +99,20 @@ def test_every_kind_of_method() -> None:
     assert counter.read.options(num_returns=0).remote() is None
 
 
+def test_keywords_may_have_any_name() -> None:
+    @rdata.remote
+    class Keeper:
+        def __init__(self, /, **kwargs: int) -> None:
+            self.kwargs = kwargs
+
+        def both(self, /, **kwargs: int) -> list[dict[str, int]]:
+            return [self.kwargs, kwargs]
+
+    names = ["self", "function", "call", "target", "args", "kwargs", "method", "actor", "options"]
+    kwargs = {name: index for index, name in enumerate(names)}
+    assert rdata.get(Keeper.remote(**kwargs).both.remote(**kwargs)) == [kwargs, kwargs]
+
+
 def test_inherited_methods() -> None:
     class Base:
         def hello(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -66,6 +66,19 @@ def test_positional_and_keyword_arguments() -> None:
     assert rdata.get(add.remote(1)) == 11
     assert rdata.get(add.remote(1, b=2)) == 3
     assert rdata.get(add.remote(b=2, a=1)) == 3
+
+
+def test_keywords_may_have_any_name() -> None:
+    def f(**kwargs: int) -> dict[str, int]:
+        return kwargs
+
+    def items(**kwargs: int) -> Iterator[dict[str, int]]:
+        yield kwargs
+
+    names = ["self", "function", "call", "target", "args", "kwargs", "method", "cls", "options"]
+    kwargs = {name: index for index, name in enumerate(names)}
+    assert rdata.get(rdata.remote(f).remote(**kwargs)) == kwargs
+    assert [rdata.get(ref) for ref in rdata.remote(items).remote(**kwargs)] == [kwargs]
 
 
 @pytest.mark.parametrize("args", [(), (1, 2, 3)])
