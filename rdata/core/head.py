@@ -1,7 +1,7 @@
 """Which actors does the cluster have, and where? The head's state, as a pure state machine.
 
 Events return commands for the process around it. A named actor is found by (namespace, name) from
-its creation to its end; a detached one belongs to the head and outlives its creator.
+its creation until it ends or is killed; a detached one is the head's, and outlives its creator.
 
 A head that is started anew takes up what the last one knew. Of processes that it has only read of,
 it waits to hear from their nodes.
@@ -10,6 +10,7 @@ it waits to hear from their nodes.
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from rdata.core.ids import owner_of
 from rdata.core.messages import ActorAt, CreateActor
@@ -126,6 +127,8 @@ class Head:
         if entry is None:
             return []
         entry.kill_reason = reason
+        self._free_name(entry)
+        self._changed[actor] = None
         if not entry.worker:
             return self._ended(actor, reason)
         return [EndProcess(entry.worker, reason)]
@@ -192,13 +195,18 @@ class Head:
 
     def _ended(self, actor: bytes, reason: str) -> list[Command]:
         entry = self._actors.pop(actor)
-        if entry.request.name:
-            del self._names[entry.request.namespace, entry.request.name]
+        self._free_name(entry)
         # Later callers read why. Bounded by the actors that a node can have had: some 100 bytes.
         self._deaths[actor] = reason
         self._changed[actor] = None
         at = ActorAt(actor, b"", "", reason)
         return [Tell(process, at) for process in entry.waiting]
+
+    def _free_name(self, entry: ActorEntry) -> None:
+        request = entry.request
+        if request.name:
+            del self._names[request.namespace, request.name]
+            entry.request = replace(request, name="")
 
 
 def _node_in(address: str) -> str:

@@ -95,6 +95,20 @@ def test_a_name_is_taken_from_creation_to_the_end(head: Head) -> None:
     assert head.create(request(DRIVER + b"third___", "it", "here")) == ""
 
 
+def test_a_killed_actors_name_is_free_while_its_process_ends(head: Head) -> None:
+    make(head, request(name="it"))
+    head.kill(ACTOR, "killed")
+    assert head.find("it", "") is None
+    assert head.create(request(ANOTHER, "it")) == ""
+    again = Head()
+    again.restore([entry for entry in head.take_changes().values() if entry is not None])
+    for each in (head, again):
+        each.process_gone(WORKER, "signal 9")
+        found = each.find("it", "")
+        assert found is not None
+        assert found.actor == ANOTHER
+
+
 def test_a_refused_actor_is_not_entered(head: Head) -> None:
     make(head, request(name="it"))
     head.create(request(ANOTHER, "it"))

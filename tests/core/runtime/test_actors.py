@@ -312,8 +312,14 @@ def test_a_killed_actor_says_so() -> None:
     with pytest.raises(ActorDiedError, match=r"Counter.*kill") as raised:
         rdata.get(counter.read.remote(), timeout=20)
     assert isinstance(raised.value, RayActorError)
-    assert eventually(lambda: is_gone("killed"))
-    assert rdata.get(Counter.options(name="killed").remote(3).read.remote()) == 3
+
+
+def test_a_killed_actors_name_is_free_at_once() -> None:
+    for start in range(5):
+        counter = Counter.options(name="killed").remote(start)
+        assert rdata.get(rdata.get_actor("killed").read.remote()) == start
+        rdata.kill(counter)
+        assert is_gone("killed")
 
 
 def test_kill_takes_a_handle() -> None:
