@@ -68,7 +68,7 @@ class _Borrowed:
         self.holds = 0
         self.version = 0
         self.is_reported = False
-        self.is_acknowledged = False
+        self.is_acknowledged = not owner  # nobody counts a detached actor's handles
         self.tickets: list[_Ticket] = []
 
 

@@ -144,6 +144,13 @@ def test_the_owner_is_told_once_however_many_wait(ownership: Ownership) -> None:
     assert take(ownership) == [Settled("twice the same"), Settled("another")]
 
 
+def test_what_nobody_owns_needs_no_waiting(ownership: Ownership) -> None:
+    ownership.hold(THEIRS)  # a detached actor
+    assert ownership.keep([THEIRS], "ticket")
+    ownership.drop(THEIRS)
+    assert ownership.commands == [SendRelease("", THEIRS, 1, was_reported=False)]
+
+
 def test_what_is_not_held_needs_no_waiting(ownership: Ownership) -> None:
     ownership.create(MINE)
     assert ownership.keep([], "ticket")
