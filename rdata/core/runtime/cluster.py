@@ -158,7 +158,10 @@ class ClusterRuntime(NodeProcess):
         interface = ActorInterface(
             class_name, {name: MethodOptions(**given) for name, given in methods.items()}
         )
-        return self.adopt(ids.object_id(found.actor, 0), found.owner_address), interface
+        ref = self.adopt(ids.object_id(found.actor, 0), found.owner_address)
+        with self.lock:
+            self.objects.keep([ref.id], lambda: None)  # it ends with the last handle known of
+        return ref, interface
 
     def kill_actor(self, actor: ObjectRef) -> None:
         """See Runtime."""

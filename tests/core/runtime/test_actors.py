@@ -56,6 +56,21 @@ class Counter:
         exit_actor()
 
 
+@rdata.remote
+class Holder:
+    """Has a handle."""
+
+    def find(self, name: str) -> int:
+        return self.take(rdata.get_actor(name))
+
+    def take(self, counter: ActorHandle) -> int:
+        self.counter = counter
+        return self.read()
+
+    def read(self) -> int:
+        return rdata.get(self.counter.read.remote())
+
+
 def is_gone(name: str) -> bool:
     try:
         rdata.get_actor(name)
@@ -377,11 +392,31 @@ def test_a_handle_in_a_value_keeps_the_actor() -> None:
     assert eventually(lambda: is_gone("kept"))
 
 
+def test_a_handle_that_was_found_by_name_keeps_the_actor() -> None:
+    counter = Counter.options(name="borrowed").remote(1)
+    holder = Holder.remote()
+    assert rdata.get(holder.find.remote("borrowed")) == 1
+    del counter
+    assert [rdata.get(holder.read.remote()) for _ in range(5)] == [1] * 5
+    del holder
+    assert eventually(lambda: is_gone("borrowed"))
+
+
 def test_a_detached_actor_stays() -> None:
     Counter.options(name="detached", lifetime="detached").remote(6)
     assert rdata.get(rdata.get_actor("detached").read.remote()) == 6
     rdata.kill(rdata.get_actor("detached"))
-    assert eventually(lambda: is_gone("detached"))
+    assert is_gone("detached")
+
+
+def test_a_detached_actor_that_was_found_is_passed_on() -> None:
+    Counter.options(name="passed on", lifetime="detached").remote(7)
+    found, holder = rdata.get_actor("passed on"), Holder.remote()
+    assert rdata.get(holder.take.remote(found), timeout=20) == 7
+    assert rdata.get(holder.read.remote(), timeout=20) == 7
+    find = rdata.remote(rdata.get_actor)
+    assert rdata.get(find.remote("passed on"), timeout=20) == found
+    rdata.kill(found)
 
 
 def test_explicit_resources_are_held_for_life() -> None:
