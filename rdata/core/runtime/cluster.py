@@ -86,29 +86,21 @@ class ClusterRuntime(NodeProcess):
         """See Runtime."""
         self._begin()
         registration = self._encoder.register(cls)
-        if options.get_if_exists and options.name:
-            with contextlib.suppress(ValueError):  # there is none yet
-                return self.find_actor(options.name, options.namespace)[0]
         name = f"{interface.class_name}.__init__"
         task = self._pending(name, args, kwargs, _NO_RETURNS, registration)
         task.message.actor = task.id
         task.message.actor_name = options.name or ""
         is_detached = task.message.is_detached = options.lifetime == "detached"
-        owner = "" if is_detached else self.address
-        request = m.CreateActor(
-            0,
-            task.id,
-            self.process_id,
-            owner,
-            options.name or "",
-            options.namespace or self.namespace,
-            is_detached,
-            msgspec.msgpack.encode((interface.class_name, interface.methods)),
-        )
-        if options.name:  # only then can it be refused, and is worth waiting for
-            self.agent.ask(lambda number: msgspec.structs.replace(request, request=number))
-        else:
-            self.agent.send(request)
+        is_new = False
+        try:
+            existing = self._enter_actor(task.message, options, interface)
+            is_new = existing is None
+        finally:
+            if not is_new:
+                with self.lock:
+                    self.objects.drop_all(task.held)
+        if existing is not None:
+            return existing
         needed = {"CPU": 1.0 if options.num_cpus is None else options.num_cpus}
         held = {} if options.num_cpus is None else dict(needed)
         object_id = ids.object_id(task.id, 0)
@@ -162,6 +154,34 @@ class ClusterRuntime(NodeProcess):
         with self.lock:
             self.objects.keep([ref.id], lambda: None)  # it ends with the last handle known of
         return ref, interface
+
+    def _enter_actor(
+        self, creation: m.Task, options: ActorOptions, interface: ActorInterface
+    ) -> ObjectRef | None:
+        """Enter a new actor in the directory; or the one that is there, with `get_if_exists`."""
+        request = m.CreateActor(
+            0,
+            creation.id,
+            self.process_id,
+            "" if creation.is_detached else self.address,
+            creation.actor_name,
+            options.namespace or self.namespace,
+            creation.is_detached,
+            msgspec.msgpack.encode((interface.class_name, interface.methods)),
+        )
+        if not options.name:  # it cannot be refused, and so is not worth waiting for
+            self.agent.send(request)
+            return None
+        while True:
+            if options.get_if_exists:
+                with contextlib.suppress(ValueError):  # there is none
+                    return self.find_actor(options.name, options.namespace)[0]
+            try:
+                self.agent.ask(lambda number: msgspec.structs.replace(request, request=number))
+                return None
+            except ValueError:  # the name is taken
+                if not options.get_if_exists:
+                    raise
 
     def kill_actor(self, actor: ObjectRef) -> None:
         """See Runtime."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -315,6 +316,30 @@ def test_get_if_exists_creates_the_first() -> None:
     assert rdata.get(counter.read.remote()) == 5
     with pytest.raises(OptionError, match="name"):
         Counter.options(get_if_exists=True)
+
+
+def test_who_asks_for_one_name_at_once_gets_one_actor() -> None:
+    at_once = threading.Barrier(4)
+
+    def make(name: str) -> ActorHandle:
+        at_once.wait()
+        return Counter.options(name=name, get_if_exists=True).remote()
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(20):
+            handles = list(threads.map(make, [f"race {number}"] * 4))
+            assert len(set(handles)) == 1
+            assert sorted(rdata.get([each.add.remote() for each in handles])) == [1, 2, 3, 4]
+
+
+def test_arguments_of_an_actor_that_was_not_made_are_let_go_of() -> None:
+    first, argument = Counter.options(name="made").remote(1), Counter.options(name="arg").remote()
+    with pytest.raises(ValueError, match="made"):
+        Counter.options(name="made").remote(argument)
+    same = Counter.options(name="made", get_if_exists=True).remote([argument])
+    assert same == first
+    del argument
+    assert eventually(lambda: is_gone("arg"))
 
 
 # Ends -------------------------------------------------------------------------------------------
