@@ -10,6 +10,7 @@ Every method wants the runtime's lock held.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 from msgspec import Struct, field
@@ -54,50 +55,52 @@ class ActorTable:
         self._tasks = tasks
         self._actors: dict[bytes, _Actor] = {}  # by object id
         self._by_worker: dict[bytes, _Actor] = {}
-        self._by_key: dict[int, _Actor] = {}
+        self._by_key: dict[int, _Actor] = {}  # while a lease for it is wanted
+        self._keys = itertools.count(1, 2)  # odd: tasks have the even ones
         self._calls: dict[bytes, tuple[_Actor, PendingTask]] = {}
         self._held_back: dict[bytes, _Actor] = {}  # whose last calls are part of a burst
         self._streams = tasks.streams
 
     # ------------------------------------------------------------ creation
 
-    def create(
-        self,
-        object_id: bytes,
-        name: str,
-        creation: PendingTask,
-        resources: dict[str, float],
-        held: dict[str, float],
-        depth: int,
-    ) -> None:
-        """A new actor of this process's: its lease is wanted once its arguments are known."""
-        actor = _Actor(object_id, name, creation=creation)
-        self._actors[object_id] = actor
+    def create(self, object_id: bytes, name: str, creation: PendingTask) -> None:
+        """A new actor of this process's, before anybody can find it by its name."""
+        self._actors[object_id] = _Actor(object_id, name, creation=creation)
         entry = self._objects.create(object_id)
         entry.value = m.Value(m.Value.INLINE)  # there is nothing to wait for
 
+    def place(
+        self, object_id: bytes, resources: dict[str, float], held: dict[str, float], depth: int
+    ) -> None:
+        """Its name is its own: its lease is wanted once its arguments are known."""
+        actor = self._actors[object_id]
+        creation = actor.creation
+        if creation is None:  # another thread has killed it
+            return
+
         def want() -> None:
-            failed = fill_slots(self._objects, creation)
             if actor.death is not None:
                 return
+            failed = fill_slots(self._objects, creation)
             if failed is not None:
                 self._end(actor, failed)
                 self._agent.send(m.KillActor(ids.task_of(actor.id), "an argument of it failed"))
                 return
-            actor.key = len(self._by_key) * 2 + 1  # odd: tasks have the even ones
+            actor.key = next(self._keys)
             self._by_key[actor.key] = actor
             self._agent.send(m.Want(actor.key, resources, 1, depth, held, dedicated=True))
 
         resolve(self._objects, creation, want)
 
-    def owns_key(self, key: int) -> bool:
+    @staticmethod
+    def owns_key(key: int) -> bool:
         """Whether the agent's `key` is one of an actor."""
-        return key in self._by_key
+        return key % 2 == 1
 
     def granted(self, grant: m.Granted) -> None:
         """A worker for an actor: it gets the constructor, and all calls after it."""
-        actor = self._by_key[grant.key]
-        if actor.death is not None or actor.creation is None:
+        actor = self._by_key.pop(grant.key, None)
+        if actor is None or actor.creation is None:  # it has ended, or has another
             self._agent.send(m.ReturnLease(grant.lease))
             return
         actor.worker, actor.address = grant.worker, grant.address
@@ -108,7 +111,9 @@ class ActorTable:
 
     def unschedulable(self, key: int, reason: str) -> None:
         """No node can ever hold the actor."""
-        actor = self._by_key[key]
+        actor = self._by_key.get(key)
+        if actor is None:
+            return
         self._end(actor, _error(ActorUnschedulableError(f"actor {actor.name}: {reason}")))
         self._agent.send(m.KillActor(ids.task_of(actor.id), reason))
 
@@ -237,8 +242,16 @@ class ActorTable:
         if actor is None:
             return False
         actor.is_unheld = True
+        if actor.death is not None:
+            del self._actors[object_id]
         self._end_if_unheld(actor)
         return True
+
+    def released(self, object_id: bytes) -> None:
+        """The last handle in this process of another's actor is gone, if it is one."""
+        actor = self._actors.pop(object_id, None)
+        if actor is not None:
+            self._by_worker.pop(actor.worker, None)
 
     def _end_if_unheld(self, actor: _Actor) -> None:
         if not actor.is_unheld or actor.has_sent_end or actor.death is not None:
@@ -287,7 +300,9 @@ class ActorTable:
 
     def _end(self, actor: _Actor, error: m.Value) -> None:
         actor.death = error
-        if actor.key is not None and not actor.worker:
+        if actor.is_unheld:
+            self._actors.pop(actor.id, None)
+        if actor.key is not None and self._by_key.pop(actor.key, None) is not None:
             self._agent.send(m.Want(actor.key, {}, 0, 0, None, dedicated=True))
         creation, actor.creation = actor.creation, None
         if creation is not None:

@@ -91,33 +91,25 @@ class ClusterRuntime(NodeProcess):
         task.message.actor = task.id
         task.message.actor_name = options.name or ""
         is_detached = task.message.is_detached = options.lifetime == "detached"
-        is_new = False
-        try:
-            existing = self._enter_actor(task.message, options, interface)
-            is_new = existing is None
-        finally:
-            if not is_new:
-                with self.lock:
-                    self.objects.drop_all(task.held)
-        if existing is not None:
-            return existing
-        needed = {"CPU": 1.0 if options.num_cpus is None else options.num_cpus}
-        held = {} if options.num_cpus is None else dict(needed)
         object_id = ids.object_id(task.id, 0)
         with self.lock:
             self._drain()
             self._hold(task, registration.captured)
-            self.actors.create(
-                object_id,
-                interface.class_name,
-                task,
-                {**needed, **options.resources},
-                {**held, **options.resources},
-                self.host.depth + 1 if self.host is not None else 0,
+            self.actors.create(object_id, interface.class_name, task)
+            ref = ObjectRef(object_id, self.address, self)
+        existing = self._enter_actor(task.message, options, interface)
+        if existing is not None:
+            return existing
+        needed = {"CPU": 1.0 if options.num_cpus is None else options.num_cpus}
+        held = {} if options.num_cpus is None else dict(needed)
+        depth = self.host.depth + 1 if self.host is not None else 0
+        with self.lock:
+            self.actors.place(
+                object_id, {**needed, **options.resources}, {**held, **options.resources}, depth
             )
             if is_detached:
                 self.objects.hold(object_id, "")  # the head's hold: it lives until it is killed
-            return ObjectRef(object_id, self.address, self)
+        return ref
 
     def call_actor(
         self,

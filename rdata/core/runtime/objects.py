@@ -42,6 +42,7 @@ class ObjectTable:
         self._peers = peers
         self._agent = agent
         self.on_actor_unheld: Callable[[bytes], bool] | None = None  # False if it was no actor's
+        self.on_actor_released: Callable[[bytes], None] | None = None  # if it is an actor's
         self.on_freed: Callable[[bytes], None] | None = None  # one of this process's own
         self.on_lost: Callable[[bytes], str] | None = None  # makes it again; or says why not
         self._ownership = Ownership()
@@ -290,6 +291,8 @@ class ObjectTable:
                 self._free(object_id)
             case ownership.SendRelease(owner, object_id, version, was_reported):
                 self._entries.pop(object_id, None)
+                if self.on_actor_released is not None:
+                    self.on_actor_released(object_id)
                 if was_reported:
                     self._peers.send(owner, m.Release(object_id, version))
             case ownership.SendBorrow(owner, object_id, version):

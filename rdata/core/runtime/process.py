@@ -100,6 +100,7 @@ class NodeProcess:
         )
         self.actors = ActorTable(self.agent, self.peers, self.objects, self.tasks)
         self.objects.on_actor_unheld = self.actors.unheld
+        self.objects.on_actor_released = self.actors.released
         self._encoder = CallEncoder(
             process_id,
             self.store,

@@ -10,74 +10,16 @@ import numpy as np
 import pytest
 
 import rdata
-from rdata.actor import ActorHandle, exit_actor
+from rdata.actor import ActorHandle
 from rdata.exceptions import (
-    ActorDiedError,
     ActorUnschedulableError,
     OptionError,
-    RayActorError,
     SerializationError,
 )
+from tests.core.runtime.counter import Counter, is_gone
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("runtime")
-
-
-@rdata.remote
-class Counter:
-    def __init__(self, start: int = 0) -> None:
-        self.value = start
-
-    def add(self, amount: int = 1) -> int:
-        self.value += amount
-        return self.value
-
-    def read(self) -> int:
-        return self.value
-
-    def fail(self) -> None:
-        raise KeyError("in the actor")
-
-    @rdata.method(num_returns=2)
-    def both(self) -> tuple[int, int]:
-        return self.value, -self.value
-
-    @staticmethod
-    def fixed(x: int) -> int:
-        return x * 2
-
-    @classmethod
-    def name(cls) -> str:
-        return cls.__name__
-
-    def __call__(self, x: int) -> int:
-        return self.value + x
-
-    def leave(self) -> None:
-        exit_actor()
-
-
-@rdata.remote
-class Holder:
-    """Has a handle."""
-
-    def find(self, name: str) -> int:
-        return self.take(rdata.get_actor(name))
-
-    def take(self, counter: ActorHandle) -> int:
-        self.counter = counter
-        return self.read()
-
-    def read(self) -> int:
-        return rdata.get(self.counter.read.remote())
-
-
-def is_gone(name: str) -> bool:
-    try:
-        rdata.get_actor(name)
-    except ValueError:
-        return True
-    return False
 
 
 def test_state_is_kept() -> None:
@@ -340,116 +282,6 @@ def test_arguments_of_an_actor_that_was_not_made_are_let_go_of() -> None:
     assert same == first
     del argument
     assert eventually(lambda: is_gone("arg"))
-
-
-# Ends -------------------------------------------------------------------------------------------
-
-
-def test_a_killed_actor_says_so() -> None:
-    counter = Counter.options(name="killed").remote()
-    rdata.get(counter.read.remote())
-    rdata.kill(counter)
-    with pytest.raises(ActorDiedError, match=r"Counter.*kill") as raised:
-        rdata.get(counter.read.remote(), timeout=20)
-    assert isinstance(raised.value, RayActorError)
-
-
-def test_a_killed_actors_name_is_free_at_once() -> None:
-    for start in range(5):
-        counter = Counter.options(name="killed").remote(start)
-        assert rdata.get(rdata.get_actor("killed").read.remote()) == start
-        rdata.kill(counter)
-        assert is_gone("killed")
-
-
-def test_kill_takes_a_handle() -> None:
-    with pytest.raises(ValueError, match="handle"):
-        rdata.kill(rdata.put(1))  # type: ignore[arg-type]
-
-
-def test_an_actor_leaves() -> None:
-    counter = Counter.remote()
-    with pytest.raises(ActorDiedError):
-        rdata.get(counter.leave.remote(), timeout=20)
-    with pytest.raises(ActorDiedError):
-        rdata.get(counter.read.remote(), timeout=20)
-
-
-def test_only_an_actor_can_leave() -> None:
-    with pytest.raises(RuntimeError, match="outside of an actor"):
-        exit_actor()
-
-
-def test_an_actor_ends_with_its_last_handle() -> None:
-    counter = Counter.options(name="dropped").remote()
-    rdata.get(counter.read.remote())
-    assert not is_gone("dropped")
-    del counter
-    assert eventually(lambda: is_gone("dropped"))
-
-
-@pytest.mark.parametrize("end", [rdata.kill, lambda counter: None])
-def test_what_tasks_have_put_outlives_actors_that_come_and_go(end: Any) -> None:
-    put = rdata.remote(lambda value: [rdata.put(value), rdata.put(bytes(300_000))])
-    pairs = rdata.get([put.remote(index) for index in range(6)])
-    for _ in range(3):
-        counter = Counter.options(name="passing").remote()
-        rdata.get(counter.read.remote())
-        end(counter)
-        del counter
-        assert eventually(lambda: is_gone("passing"))
-    assert rdata.get([small for small, _ in pairs]) == [*range(6)]
-    assert rdata.get([large for _, large in pairs]) == [bytes(300_000)] * 6
-
-
-def test_queued_calls_run_before_an_actor_ends() -> None:
-    refs = [Counter.remote(index).add.remote() for index in range(3)]
-    assert rdata.get(refs) == [1, 2, 3]
-
-
-def test_a_handle_in_a_value_keeps_the_actor() -> None:
-    counter = Counter.options(name="kept").remote(1)
-    holder = rdata.put([counter])
-    rdata.get(counter.read.remote())
-    del counter
-    assert rdata.get(rdata.get_actor("kept").read.remote()) == 1
-    del holder
-    assert eventually(lambda: is_gone("kept"))
-
-
-def test_a_handle_that_was_found_by_name_keeps_the_actor() -> None:
-    counter = Counter.options(name="borrowed").remote(1)
-    holder = Holder.remote()
-    assert rdata.get(holder.find.remote("borrowed")) == 1
-    del counter
-    assert [rdata.get(holder.read.remote()) for _ in range(5)] == [1] * 5
-    del holder
-    assert eventually(lambda: is_gone("borrowed"))
-
-
-def test_a_detached_actor_stays() -> None:
-    Counter.options(name="detached", lifetime="detached").remote(6)
-    assert rdata.get(rdata.get_actor("detached").read.remote()) == 6
-    rdata.kill(rdata.get_actor("detached"))
-    assert is_gone("detached")
-
-
-def test_a_detached_actor_that_was_found_is_passed_on() -> None:
-    Counter.options(name="passed on", lifetime="detached").remote(7)
-    found, holder = rdata.get_actor("passed on"), Holder.remote()
-    assert rdata.get(holder.take.remote(found), timeout=20) == 7
-    assert rdata.get(holder.read.remote(), timeout=20) == 7
-    find = rdata.remote(rdata.get_actor)
-    assert rdata.get(find.remote("passed on"), timeout=20) == found
-    rdata.kill(found)
-
-
-def test_explicit_resources_are_held_for_life() -> None:
-    counter = Counter.options(num_cpus=0, resources={"widget": 1}).remote()
-    rdata.get(counter.read.remote())
-    assert rdata.available_resources()["widget"] == 1
-    del counter
-    assert eventually(lambda: rdata.available_resources().get("widget") == 2)
 
 
 # Context ----------------------------------------------------------------------------------------
