@@ -74,8 +74,12 @@ class ActorClass:
 
     @functools.cached_property
     def _interface(self) -> ActorInterface:
-        methods = {name: _default_options(each) for name, each in _methods(self.__wrapped__)}
-        return ActorInterface(self.__wrapped__.__name__, methods)
+        class_name = self.__wrapped__.__name__
+        methods = {
+            name: _default_options(each, f"{class_name}.{name}")
+            for name, each in _methods(self.__wrapped__)
+        }
+        return ActorInterface(class_name, methods)
 
     @functools.cached_property
     def _arity(self) -> Arity:
@@ -247,10 +251,10 @@ def _methods(cls: type[Any]) -> list[tuple[str, Any]]:
     return methods
 
 
-def _default_options(member: Any) -> MethodOptions:
+def _default_options(member: Any, name: str) -> MethodOptions:
     plain = inspect.unwrap(member)
     is_generator = inspect.isgeneratorfunction(plain)
-    base = MethodOptions(num_returns="streaming" if is_generator else 1)
+    base = MethodOptions(num_returns="streaming" if is_generator else 1, name=name)
     return method_options(base, getattr(member, _OPTIONS, {}))
 
 

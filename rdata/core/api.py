@@ -103,7 +103,7 @@ def kill(actor: ActorHandle) -> None:
     """End an actor at once. Calls that have not finished, and later ones, raise ActorDiedError."""
     if not isinstance(actor, ActorHandle):
         raise _not_a_ref(actor, "rdata.kill takes an actor's handle (a task is for rdata.cancel)")
-    runtime_of(actor._ref).kill_actor(actor._ref)
+    runtime_of(actor._ref).kill_actor(actor._ref, actor._interface.class_name)
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:

@@ -57,7 +57,7 @@ class MethodOptions(Struct, frozen=True):
     """How one call of an actor's method is to be run."""
 
     num_returns: NumReturns = 1
-    name: str = ""
+    name: str = ""  # of the task; a class gives its own and the method's
     generator_backpressure_num_objects: int | None = None
 
 

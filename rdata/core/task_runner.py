@@ -63,7 +63,6 @@ class TaskRunner:
         self._decoder = CallDecoder(runtime)
         self._actor: Any = None
         self._actor_id: bytes | None = None
-        self._actor_class = ""
         self._actor_name = ""
         self._is_ending = False
         self._replies: dict[bytes, list[m.Reply]] = {}
@@ -387,7 +386,7 @@ class TaskRunner:
         self._runtime.agent.send(m.ActorPlaced(message.actor, class_name, message.is_detached))
         function = self._decoder.function(message.function, adopted)
         self._actor_id = message.actor
-        self._actor_class, self._actor_name = function.__name__, message.actor_name
+        self._actor_name = message.actor_name
         self._actor = self._call(function, *args, **kwargs)
         self._runtime.agent.send(m.ActorStarted(message.actor, ""))
 
@@ -441,13 +440,8 @@ class TaskRunner:
         if isinstance(error, SystemExit):
             self._exit(error)
         kind = "actor method" if message.method else "task"
-        origin = (
-            f"{kind} {self._name(message)} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
-        )
+        origin = f"{kind} {message.name} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
         return m.Value(m.Value.ERROR, serialize.dump_error(error, origin))
-
-    def _name(self, message: m.Task) -> str:
-        return f"{self._actor_class}.{message.method}" if message.method else message.name
 
     def _exit(self, error: SystemExit) -> None:
         """User code wants this process to end: so it does, as `os._exit` would."""

@@ -129,7 +129,9 @@ class ActorTable:
                 self._objects.create(return_id)
         actor = self._actors.get(object_id)
         if actor is None:
-            actor = self._actors[object_id] = _Actor(object_id, message.name.rpartition(".")[0])
+            actor = self._actors[object_id] = _Actor(
+                object_id, message.name.rpartition(f".{message.method}")[0]
+            )
             self._agent.send(m.LocateActor(ids.task_of(object_id)))
         self._calls[call.id] = actor, call
         if actor.death is not None:
@@ -264,11 +266,11 @@ class ActorTable:
             self._agent.send(m.KillActor(ids.task_of(actor.id), reason))
             self._end(actor, self._died(actor, reason))
 
-    def kill(self, object_id: bytes) -> None:
+    def kill(self, object_id: bytes, name: str) -> None:
         """Somebody in this process wants the actor to end now."""
         reason = "it was ended by rdata.kill()"
         self._agent.send(m.KillActor(ids.task_of(object_id), reason))
-        actor = self._actors.setdefault(object_id, _Actor(object_id, ""))
+        actor = self._actors.setdefault(object_id, _Actor(object_id, name))
         if actor.death is None:  # for this process, from now on; no call may slip through
             self._end(actor, self._died(actor, reason))
 
@@ -318,7 +320,8 @@ class ActorTable:
     @staticmethod
     def _died(actor: _Actor, reason: str) -> m.Value:
         actor_id = ids.task_of(actor.id).hex()
-        return _error(ActorDiedError(f"actor {actor.name} ({actor_id}) has ended: {reason}"))
+        who = f"{actor.name} ({actor_id})" if actor.name else actor_id
+        return _error(ActorDiedError(f"actor {who} has ended: {reason}"))
 
     def _finish(self, call: PendingTask, values: list[m.Value]) -> None:
         stream = self._streams.get(call.id)

@@ -121,7 +121,7 @@ class ClusterRuntime(NodeProcess):
     ) -> Returned:
         """See Runtime."""
         self._begin()
-        call = self._pending(options.name or method, args, kwargs, options)
+        call = self._pending(options.name, args, kwargs, options)
         call.message.method = method
         call.held += (actor.id,)
         with self.lock:
@@ -175,10 +175,10 @@ class ClusterRuntime(NodeProcess):
                 if not options.get_if_exists:
                     raise
 
-    def kill_actor(self, actor: ObjectRef) -> None:
+    def kill_actor(self, actor: ObjectRef, class_name: str) -> None:
         """See Runtime."""
         with self.lock:
-            self.actors.kill(actor.id)
+            self.actors.kill(actor.id, class_name)
 
     def cancel(self, ref: Waitable, force: bool) -> None:
         """See Runtime."""

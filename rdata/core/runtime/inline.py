@@ -275,7 +275,7 @@ class InlineRuntime:
         call = Call(
             task_id=task_id,
             origin=f"actor {interface.class_name}.__init__",
-            context=self._actor_context(actor, task_id, "__init__"),
+            context=self._actor_context(actor, task_id, f"{interface.class_name}.__init__"),
             run=lambda: self._apply(cls.target, arguments),
             num_returns=1,
             needs={},
@@ -308,7 +308,7 @@ class InlineRuntime:
         call = Call(
             task_id=task_id,
             origin=f"actor {name}",
-            context=self._actor_context(target, task_id, options.name or method),
+            context=self._actor_context(target, task_id, options.name),
             run=lambda: self._apply(getattr(target.instance, method), arguments),
             num_returns=options.num_returns,
             needs={},
@@ -336,7 +336,7 @@ class InlineRuntime:
             "created with lifetime='detached'"
         )
 
-    def kill_actor(self, actor: ObjectRef) -> None:
+    def kill_actor(self, actor: ObjectRef, class_name: str) -> None:
         self._begin()
         self._check_owned(actor)
         self._end_actor(self._actors[actor.id], "rdata.kill() was called")
@@ -443,7 +443,7 @@ class InlineRuntime:
     def _actor_context(self, actor: Actor, task_id: bytes, name: str) -> RuntimeContext:
         return self._context(
             task_id=task_id.hex(),
-            task_name=f"{actor.interface.class_name}.{name}",
+            task_name=name,
             actor_id=actor.id.hex(),
             actor_name=actor.options.name,
             assigned_resources=actor.held,

@@ -115,8 +115,8 @@ class Runtime(Protocol):
         """The live actor of that name. Blocks for a round trip; ValueError if there is none."""
         ...
 
-    def kill_actor(self, actor: ObjectRef) -> None:
-        """End the actor now; calls that have not finished raise ActorDiedError."""
+    def kill_actor(self, actor: ObjectRef, class_name: str) -> None:
+        """End the actor now; calls that have not finished raise ActorDiedError, which names it."""
         ...
 
     def cancel(self, ref: Waitable, force: bool) -> None:

@@ -26,6 +26,21 @@ def test_a_killed_actor_says_so() -> None:
     assert isinstance(raised.value, RayActorError)
 
 
+def test_who_did_not_create_an_actor_reads_its_class_all_the_same() -> None:
+    def call(handles: list[ActorHandle], is_to_die: bool) -> str:
+        if is_to_die:
+            rdata.kill(handles[0])
+        with pytest.raises(ActorDiedError) as raised:
+            rdata.get(handles[0].read.remote(), timeout=20)
+        return str(raised.value)
+
+    counter = Counter.remote()
+    rdata.get(counter.read.remote())
+    for is_to_die in (True, False):
+        text = rdata.get(rdata.remote(call).remote([counter], is_to_die))
+        assert text.startswith("actor Counter (")
+
+
 def test_a_killed_actors_name_is_free_at_once() -> None:
     for start in range(5):
         counter = Counter.options(name="killed").remote(start)

@@ -301,6 +301,22 @@ def test_the_context_of_an_actor() -> None:
     assert rdata.get(where.context.remote()).actor_id == context.actor_id
 
 
+def test_what_calls_are_named() -> None:
+    @rdata.remote
+    class Named:
+        def __init__(self) -> None:
+            self.made_in = rdata.get_runtime_context().task_name
+
+        def names(self) -> list[str | None]:
+            return [self.made_in, rdata.get_runtime_context().task_name]
+
+    named = Named.remote()
+    assert rdata.get(named.names.remote()) == ["Named.__init__", "Named.names"]
+    assert rdata.get(named.names.options(name="mine").remote())[1] == "mine"
+    with pytest.raises(ValueError, match=r"Named\.names was submitted with num_returns=3"):
+        rdata.get(named.names.options(num_returns=3).remote())
+
+
 def test_an_actor_uses_tasks_and_actors_of_its_own() -> None:
     @rdata.remote
     class Boss:
