@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,12 +42,14 @@ def resource_amounts(name: str, value: Any) -> dict[str, float]:
         raise OptionError(f"{name}={value!r}: give a dict such as {{'disk': 1}}")
     if "CPU" in value or "GPU" in value:
         raise OptionError(f"{name}={value!r}: CPUs are given by num_cpus; rdata has no GPUs yet")
+    if not all(isinstance(key, str) and key for key in value):
+        raise OptionError(f"{name}={value!r}: a resource's name is a string that is not empty")
     return {key: amount(f"{name}[{key!r}]", each) for key, each in value.items()}
 
 
 def amount(name: str, value: Any) -> float:
-    """Check an amount of a resource: a number that is not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    """Check an amount of a resource: a number that is not negative, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise OptionError(f"{name}={value!r}: give a number, 0 or more")
     return float(value)
 
@@ -85,7 +88,8 @@ def _checked(
                 )
             continue
         field, check = option
-        checked[field] = check(name, value)
+        if value is not None or check not in _NEVER_NONE:  # else it stays as it is
+            checked[field] = check(name, value)
     return checked
 
 
@@ -147,15 +151,21 @@ def _optional_count(name: str, value: Any) -> int | None:
     return value
 
 
+_NEVER_NONE: tuple[Check, ...] = (amount, _num_returns, _max_retries, _text)
+
 _PLACEMENT: dict[str, tuple[str, Check] | _Absent] = {
     "resources": ("resources", resource_amounts),
+    "_metadata": _Absent((None, {})),
     "accelerator_type": _Absent((None,)),
+    "enable_task_events": _Absent((None, True)),
     "fallback_strategy": _Absent((None, [])),
     "label_selector": _Absent((None, {})),
     "memory": _Absent((None, 0)),
     "num_gpus": _Absent((None, 0)),
     "object_store_memory": _Absent((None, 0)),
     "placement_group": _Absent((None, "default")),
+    "placement_group_bundle_index": _Absent((None, -1)),
+    "placement_group_capture_child_tasks": _Absent((None, False)),
     "runtime_env": _Absent((None, {})),
     "scheduling_strategy": _Absent((None, "DEFAULT")),
 }
@@ -190,6 +200,7 @@ _ACTOR: dict[str, tuple[str, Check] | _Absent] = {
 _METHOD: dict[str, tuple[str, Check] | _Absent] = {
     **_RETURNS,
     "concurrency_group": _Absent((None,)),
+    "enable_task_events": _Absent((None, True)),
     "max_task_retries": _Absent((None, 0)),
     "retry_exceptions": _Absent((None, False)),
 }

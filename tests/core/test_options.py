@@ -39,6 +39,9 @@ def test_exception_classes_may_be_a_list() -> None:
         {"runtime_env": {}},
         {"scheduling_strategy": "DEFAULT"},
         {"max_calls": 0},
+        {"placement_group_bundle_index": -1},
+        {"_metadata": {}},
+        {"enable_task_events": True},
     ],
     ids=repr,
 )
@@ -53,6 +56,9 @@ def test_rays_other_options_are_fine_where_they_change_nothing(harmless: dict[st
         {"memory": 10**9},
         {"runtime_env": {"pip": ["phe"]}},
         {"scheduling_strategy": "SPREAD"},
+        {"placement_group_bundle_index": 0},
+        {"_metadata": {"a": 1}},
+        {"enable_task_events": False},
     ],
     ids=repr,
 )
@@ -100,19 +106,22 @@ def test_options_of_another_kind_are_unknown() -> None:
     [
         ("num_cpus", -1),
         ("num_cpus", True),
-        ("num_cpus", None),
+        ("num_cpus", float("inf")),
+        ("num_cpus", float("nan")),
         ("num_returns", -1),
         ("num_returns", 1.0),
         ("num_returns", "dynamic"),
         ("num_returns", True),
         ("max_retries", -2),
-        ("max_retries", None),
         ("retry_exceptions", OSError),
         ("retry_exceptions", []),
         ("retry_exceptions", [1]),
         ("name", 5),
         ("resources", {"GPU": 1}),
         ("resources", 3),
+        ("resources", {1: 1}),
+        ("resources", {"": 1}),
+        ("resources", {"disk": float("inf")}),
         ("generator_backpressure_num_objects", 0),
     ],
 )
@@ -128,6 +137,14 @@ def test_a_task_option_that_cannot_be_meant(name: str, value: Any) -> None:
 def test_an_actor_option_that_cannot_be_meant(name: str, value: Any) -> None:
     with pytest.raises(OptionError, match=name):
         actor_options(ActorOptions(), {name: value})
+
+
+def test_none_leaves_an_option_as_it_is() -> None:
+    given = {"num_cpus": 2, "num_returns": 3, "max_retries": 4, "name": "n"}
+    for base in (TaskOptions(), task_options(TaskOptions(), given)):
+        assert task_options(base, dict.fromkeys(given)) == base
+    named = MethodOptions(name="A.m", num_returns=2)
+    assert method_options(named, {"name": None, "num_returns": None}) == named
 
 
 def test_lifetimes() -> None:
