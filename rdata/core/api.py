@@ -60,13 +60,20 @@ def put(value: Any) -> ObjectRef:
 
 
 def wait(
-    refs: Sequence[Waitable], *, num_returns: int = 1, timeout: float | None = None
+    refs: Sequence[Waitable],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = False,
 ) -> tuple[list[Any], list[Any]]:
     """Block until `num_returns` of the references are ready: (ready, the others).
 
     Both lists keep the order of `refs`. After `timeout` seconds, returns with fewer. A generator
     is ready when its next item is. An error counts as ready. `refs` must differ from each other.
+    Does not fetch values from other nodes: Ray's `fetch_local` may only be False.
     """
+    if fetch_local:
+        raise OptionError("fetch_local=True: rdata.wait does not fetch values, rdata.get does")
     if isinstance(refs, ObjectRef | ObjectRefGenerator):
         raise TypeError("rdata.wait takes a list of references: rdata.wait([ref])")
     refs = list(refs)
@@ -87,20 +94,28 @@ def wait(
     return runtime_of(refs[0]).wait(refs, num_returns, limit_s)
 
 
-def cancel(ref: Waitable, *, force: bool = False) -> None:
+def cancel(ref: Waitable, *, force: bool = False, recursive: bool = False) -> None:
     """Stop the task that makes `ref`; nothing if it has finished.
 
     A task that has not started never will; one that runs gets a KeyboardInterrupt, or with
     `force` its process is ended. `get` raises TaskCancelledError then. Any process that was given
     the reference may cancel; the one that submitted the task is asked to, which is not waited for.
+    Tasks that it has submitted go on: Ray's `recursive` may only be False.
     """
+    if recursive:
+        raise OptionError("recursive=True: rdata.cancel does not stop the tasks of a task yet")
     if not isinstance(ref, ObjectRef | ObjectRefGenerator):
         raise _not_a_ref(ref, "rdata.cancel takes an ObjectRef or an ObjectRefGenerator")
     runtime_of(ref).cancel(ref, force)
 
 
-def kill(actor: ActorHandle) -> None:
-    """End an actor at once. Calls that have not finished, and later ones, raise ActorDiedError."""
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor at once. Calls that have not finished, and later ones, raise ActorDiedError.
+
+    Actors are not restarted: Ray's `no_restart` may only be True.
+    """
+    if not no_restart:
+        raise OptionError("no_restart=False: rdata does not restart actors yet")
     if not isinstance(actor, ActorHandle):
         raise _not_a_ref(actor, "rdata.kill takes an actor's handle (a task is for rdata.cancel)")
     runtime_of(actor._ref).kill_actor(actor._ref, actor._interface.class_name)

@@ -62,6 +62,7 @@ class RemoteFunction:
 
         They are `num_cpus`, `resources`, `num_returns`, `max_retries`, `retry_exceptions`, `name`
         and `generator_backpressure_num_objects`; OptionError is raised on any other.
+        None leaves an option as it is.
         """
         changed = RemoteFunction(self.__wrapped__, task_options(self._options, options))
         changed.__dict__.update(_function=self._function, _arity=self._arity)

@@ -10,7 +10,7 @@ import pytest
 import rdata
 from rdata.actor import ActorHandle, exit_actor
 from rdata.core.runtime import actors, inline_calls
-from rdata.exceptions import ActorDiedError, RayActorError
+from rdata.exceptions import ActorDiedError, OptionError, RayActorError
 from tests.core.runtime.counter import Counter, Holder, is_gone
 from tests.eventually import eventually
 
@@ -47,6 +47,16 @@ def test_a_killed_actors_name_is_free_at_once() -> None:
         assert rdata.get(rdata.get_actor("killed").read.remote()) == start
         rdata.kill(counter)
         assert is_gone("killed")
+
+
+def test_kill_is_for_good() -> None:
+    counter = Counter.remote()
+    with pytest.raises(OptionError, match="no_restart=False"):
+        rdata.kill(counter, no_restart=False)
+    assert rdata.get(counter.read.remote()) == 0
+    rdata.kill(counter, no_restart=True)
+    with pytest.raises(ActorDiedError):
+        rdata.get(counter.read.remote(), timeout=20)
 
 
 def test_kill_takes_a_handle() -> None:

@@ -189,6 +189,16 @@ def test_wait_returns_no_more_than_asked() -> None:
     assert rdata.wait(refs) == (refs[:1], refs[1:])
 
 
+def test_wait_and_cancel_do_what_ray_does_when_told_to_do_less() -> None:
+    ref = rdata.put(1)
+    assert rdata.wait([ref], fetch_local=False) == ([ref], [])
+    rdata.cancel(ref, recursive=False)
+    with pytest.raises(OptionError, match="fetch_local"):
+        rdata.wait([ref], fetch_local=True)
+    with pytest.raises(OptionError, match="recursive"):
+        rdata.cancel(ref, recursive=True)
+
+
 def test_an_error_is_ready() -> None:
     def fail() -> None:
         raise ValueError
