@@ -92,7 +92,7 @@ class Head:
         return []
 
     def started(self, actor: bytes, failure: str) -> list[Command]:
-        """Its constructor has returned, or (`failure`) raised."""
+        """Its constructor has returned, or (`failure`) raised; or it has ended, its process not."""
         entry = self._actors.get(actor)
         if entry is None:
             return []

@@ -98,6 +98,10 @@ class Ownership:
         """Whether nobody holds anything that this process owns."""
         return not self._owned
 
+    def is_lent(self) -> bool:
+        """Whether any other process holds anything that this one owns."""
+        return any(version > 0 for each in self._borrowers.values() for version in each.values())
+
     def create(self, object_id: bytes) -> None:
         """A new object of this process's own, held once."""
         self._owned[object_id] = 1

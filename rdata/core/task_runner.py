@@ -76,6 +76,7 @@ class TaskRunner:
 
     def receive(self, process: bytes, message: m.Direct) -> bool:
         """See Host. Under the runtime's lock."""
+        self._look_again()
         match message:
             case m.PushTasks(tasks, functions):
                 self._pushed(process, tasks, functions)
@@ -104,6 +105,11 @@ class TaskRunner:
             case _:
                 return False
         return True
+
+    def _look_again(self) -> None:
+        """What keeps the process of an actor that is to end may go with this event."""
+        if self._is_ending:
+            self._wake(self._gate)
 
     def _pushed(
         self, process: bytes, tasks: list[m.Task], functions: tuple[m.FunctionBlob, ...]
@@ -172,6 +178,7 @@ class TaskRunner:
                 self._runtime.objects.drop_all(held)
         self._decoder.forget_submitter(process)
         self._forget_functions()
+        self._look_again()
 
     def may_end(self) -> None:
         """See Host."""
@@ -237,7 +244,7 @@ class TaskRunner:
     # ------------------------------------------------------------ running, on the main thread
 
     def run(self) -> None:
-        """Run tasks until the actor that lives here has ended."""
+        """Run tasks until the actor that lives here has ended, and nobody holds what it owns."""
         while True:
             self._run_queue()
             with self._runtime.lock:
@@ -246,9 +253,19 @@ class TaskRunner:
                 self._send_replies()
                 self._forget_functions()
                 self._runtime.drain()
-                if self._is_ending and not self._in_transit:
+                is_ending = self._is_ending
+                if is_ending and not self._in_transit and not self._runtime.objects.is_lent():
                     return
+            if is_ending and self._actor is not None:
+                self._bury()
             self._runtime.loop.wait(self._gate, None)
+
+    def _bury(self) -> None:
+        """The actor has ended, and only its process stays: for the objects that it owns."""
+        self._actor = None
+        assert self._actor_id is not None
+        self._runtime.agent.send(m.ActorStarted(self._actor_id, "all handles to it are gone"))
+        self._runtime.agent.send(m.Blocked())
 
     def _run_queue(self) -> None:
         call = reply = None

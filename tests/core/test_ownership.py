@@ -58,6 +58,17 @@ def test_an_object_lives_while_somebody_borrows_it(ownership: Ownership) -> None
     assert take(ownership) == [FreeObject(MINE)]
 
 
+def test_what_others_hold_is_lent(ownership: Ownership) -> None:
+    ownership.create(MINE)
+    assert not ownership.is_lent()
+    ownership.borrowed_by(MINE, BORROWER, 1)
+    ownership.borrowed_by(MINE, ANOTHER, 1)
+    ownership.released_by(MINE, BORROWER, 2)
+    assert ownership.is_lent()
+    ownership.process_gone(ANOTHER)
+    assert not ownership.is_lent()
+
+
 def test_a_borrow_that_comes_after_its_release_is_no_news(ownership: Ownership) -> None:
     ownership.create(MINE)
     ownership.borrowed_by(MINE, ANOTHER, 1)

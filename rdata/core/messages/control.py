@@ -241,7 +241,7 @@ class ActorPlaced(Control, tag=41, gc=False):
 
 
 class ActorStarted(Control, tag=24, gc=False):
-    """Actor's process → agent: the constructor has returned (or raised: `failure`)."""
+    """Actor's process → agent: the constructor has returned. Or `failure` says why it has ended."""
 
     actor: bytes
     failure: str

@@ -218,6 +218,7 @@ class ActorTable:
         self._forget(creation)
         if reply.values and reply.values[0].kind == m.Value.ERROR:
             self._end(actor, reply.values[0])
+            self._peers.send(actor.address, m.EndActor())
 
     def item(self, worker: bytes, message: m.Item) -> bool:
         """A generator method has yielded; False if it is not an actor's."""

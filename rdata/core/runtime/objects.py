@@ -95,6 +95,10 @@ class ObjectTable:
         """Whether nobody holds anything that this process owns."""
         return self._ownership.is_idle()
 
+    def is_lent(self) -> bool:
+        """Whether any other process holds anything that this one owns."""
+        return self._ownership.is_lent()
+
     # ------------------------------------------------------------ values
 
     def entry(self, object_id: bytes) -> ObjectEntry | None:

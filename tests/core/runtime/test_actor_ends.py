@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any
 
 import pytest
@@ -97,6 +98,56 @@ def test_what_tasks_have_put_outlives_actors_that_come_and_go(end: Any) -> None:
         assert eventually(lambda: is_gone("passing"))
     assert rdata.get([small for small, _ in pairs]) == [*range(6)]
     assert rdata.get([large for _, large in pairs]) == [bytes(300_000)] * 6
+
+
+def num_workers() -> int:
+    """Worker processes; the inline runtime has none."""
+    return len(rdata.nodes()[0].get("Processes", {}).get("workers", ()))
+
+
+@rdata.remote
+class Maker:
+    """Returns references to what its process owns."""
+
+    def make(self) -> list[rdata.ObjectRef]:
+        later = rdata.remote(lambda: (time.sleep(0.2), 7)[1])
+        return [rdata.put("small"), rdata.put(bytes(300_000)), later.remote()]
+
+
+def test_what_an_actor_has_made_outlives_it() -> None:
+    maker = Maker.options(name="maker", num_cpus=1).remote()
+    refs = rdata.get(maker.make.remote())
+    del maker
+    assert eventually(lambda: is_gone("maker"))
+    assert eventually(lambda: rdata.available_resources()["CPU"] == 2)
+    assert rdata.get(refs) == ["small", bytes(300_000), 7]
+
+
+def test_an_actors_process_ends_with_what_it_owns() -> None:
+    maker = Maker.remote()
+    refs = rdata.get(maker.make.remote())
+    before = num_workers()
+    del maker
+    assert rdata.get(refs) == ["small", bytes(300_000), 7]
+    del refs
+    assert eventually(lambda: num_workers() < max(1, before))
+
+
+def test_an_actor_whose_constructor_raises_leaves_nothing() -> None:
+    @rdata.remote
+    class Broken:
+        def __init__(self) -> None:
+            raise ValueError("broken")
+
+        def call(self) -> None: ...
+
+    before = num_workers()
+    for _ in range(3):
+        broken = Broken.options(num_cpus=1).remote()
+        with pytest.raises(ValueError, match="broken"):
+            rdata.get(broken.call.remote(), timeout=20)
+    assert eventually(lambda: rdata.available_resources()["CPU"] == 2)
+    assert eventually(lambda: num_workers() <= before)
 
 
 def num_known() -> int:
