@@ -139,6 +139,12 @@ def _why_not(error: Exception) -> str:
     )
 
 
+def copy_of_table(value: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
+    """The same rows, as a reader has them: in memory that nobody can change."""
+    read = _read_table if type(value) is pa.Table else _read_record_batch
+    return read(_as_ipc(value).raw().toreadonly())
+
+
 def size_of_atoms(values: tuple[Any, ...], limit: int) -> int:
     """Bytes that these take in a message as they are, at most; -1: not so, or beyond `limit`."""
     if len(values) > _PLAIN_ITEMS:

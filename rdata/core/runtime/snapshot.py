@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any
 
 from rdata.core.object_ref import ObjectRef
-from rdata.core.serialize import dumps, loads, refuse_argument
+from rdata.core.serialize import copy_of_table, dumps, loads, refuse_argument
 from rdata.errors import SerializationError
 from rdata.lazy import pa
 
@@ -24,15 +24,19 @@ class Snapshot:
         self._refs: dict[bytes, ObjectRef] = {}
         self._data: bytes | None = None
         self._shared: Any = None
-        if _is_immutable(value):
+        if type(value) in _IMMUTABLE:
             self._shared = value
+            return
+        if "pyarrow" in sys.modules and type(value) in (pa.Table, pa.RecordBatch):
+            # One copy for all: nobody knows who can write to the memory that a table stands on.
+            self._shared = copy_of_table(value)
             return
         serialized = dumps(value, what)
         self._data = serialized.to_bytes()
         self._refs = {ref.id: ref for ref in serialized.refs}
 
     def load(self) -> Any:
-        """A new copy of the value; its arrays are read-only views of one memory."""
+        """A new copy of the value; its arrays and tables are read-only views of one memory."""
         if self._data is None:
             return self._shared
         return loads(self._data, lambda id, owner: self._refs[id])
@@ -45,10 +49,3 @@ def copy_arguments(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     except SerializationError:
         refuse_argument(name, args, kwargs)
         raise
-
-
-def _is_immutable(value: Any) -> bool:
-    if type(value) in _IMMUTABLE:
-        return True
-    # Without a copy, a plan of Arrow operators costs here what the operators cost.
-    return "pyarrow" in sys.modules and type(value) in (pa.Table, pa.RecordBatch)

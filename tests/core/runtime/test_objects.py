@@ -110,6 +110,28 @@ def test_changing_an_array_after_put_changes_nothing() -> None:
     assert rdata.get(ref).sum() == 0
 
 
+def test_changing_the_memory_under_a_table_changes_nothing() -> None:
+    array = np.zeros(100_000)
+    table = pa.table({"a": array})
+    kept = []
+
+    @rdata.remote
+    def make() -> Any:
+        kept.append(np.zeros(100_000))
+        return pa.table({"a": kept[-1]})
+
+    refs = [rdata.put(each) for each in (table, table.to_batches()[0])]
+    refs += [identity.remote(table), make.remote()]
+    rdata.wait(refs, num_returns=len(refs))
+    for changed in (array, *kept):
+        changed[:] = 1
+    for ref in refs:
+        column = rdata.get(ref)["a"].to_numpy()
+        assert column.sum() == 0
+        assert not column.flags.writeable
+        assert np.shares_memory(rdata.get(ref)["a"].to_numpy(), column)
+
+
 def test_arrow_data() -> None:
     table = pa.table({"i": list(range(100_000)), "s": ["x", None] * 50_000})
     batch = table.to_batches()[0]
