@@ -21,7 +21,8 @@ def get(refs: ObjectRef | Sequence[ObjectRef], *, timeout: float | None = None) 
     """The value of a reference, or the values of a list of them, in its order.
 
     Blocks until all are made, at most `timeout` seconds if given. Large numpy arrays and Arrow
-    tables are read-only views of shared memory.
+    tables are read-only views of shared memory; arrays of times, of Python objects and of
+    subclasses (masked ones, say) are copies.
 
     Raises what a task raised, also as TaskError, of several the first in the list; GetTimeoutError;
     ObjectLostError if the value is gone; ActorDiedError, WorkerCrashedError, TaskCancelledError,

@@ -42,7 +42,7 @@ from rdata.errors import (
     set_attributes,
     story_of,
 )
-from rdata.lazy import pa
+from rdata.lazy import np, pa
 
 _ALIGNMENT = 64
 _HEAD = struct.Struct("<BxxxI")
@@ -315,6 +315,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         if issubclass(kind, BaseException) and _has_own_constructor(kind):
             args, attributes = exception_parts(value)
             return rebuild, (kind, args), attributes, None, None, set_attributes
+        if "numpy" in sys.modules and kind is np.ndarray and not value.flags.forc:
+            # NumPy lends only memory without gaps, and would copy these into the pickle.
+            return np.ascontiguousarray(value).__reduce_ex__(5)
         if "pyarrow" in sys.modules:
             if kind is pa.Table:
                 return _read_table, (_as_ipc(value),)

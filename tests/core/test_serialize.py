@@ -213,16 +213,25 @@ def address_of(array: npt.NDArray[Any]) -> int:
 
 
 def test_arrays_are_read_only_views_of_what_was_read() -> None:
-    value = {"first": np.arange(1000), "second": [np.ones((7, 5), order="F")], "third": np.zeros(3)}
-    data = memoryview(bytearray(dumps(value).to_bytes()))
+    base = np.arange(1000)
+    arrays = [
+        base,
+        np.ones((7, 5), order="F"),
+        np.zeros(3),
+        base[::3],
+        base[::-1],
+        np.broadcast_to(base[:3], (4, 3)),
+    ]
+    data = memoryview(bytearray(dumps({"in": arrays}).to_bytes()))
     start = address_of(np.frombuffer(data, np.uint8))
-    back = loads(data, None)
-    for array in (back["first"], back["second"][0], back["third"]):
+    back = loads(data, None)["in"]
+    for array, sent in zip(back, arrays, strict=True):
+        np.testing.assert_array_equal(array, sent, strict=True)
         assert not array.flags.writeable
         assert start <= address_of(array) < start + len(data)
         assert (address_of(array) - start) % 64 == 0  # as Arrow wants it
     data[:] = bytes(len(data))
-    assert not back["first"].any()
+    assert not back[0].any()
 
 
 def test_nothing_of_an_array_is_copied_into_the_pickle() -> None:

@@ -66,13 +66,15 @@ def test_get_of_several_keeps_the_order() -> None:
 
 def test_large_arrays_are_read_only_views() -> None:
     array = np.arange(500_000, dtype="float64").reshape(1000, 500)
-    for ref in (rdata.put(array), identity.remote(array)):
-        result = rdata.get(ref)
-        np.testing.assert_array_equal(result, array)
-        assert not result.flags.writeable
-        with pytest.raises(ValueError, match="read-only"):
-            result[0, 0] = 1
-        assert np.shares_memory(rdata.get(ref), result)
+    arrays = (array, array[:, ::2], array[::-1], np.broadcast_to(array[0], (300, 500)))
+    for sent in arrays:
+        for ref in (rdata.put(sent), identity.remote(sent)):
+            result = rdata.get(ref)
+            np.testing.assert_array_equal(result, sent)
+            assert not result.flags.writeable
+            with pytest.raises(ValueError, match="read-only"):
+                result[0, 0] = 1
+            assert np.shares_memory(rdata.get(ref), result)
 
 
 def test_a_view_outlives_its_reference() -> None:
