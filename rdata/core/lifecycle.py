@@ -103,7 +103,9 @@ def init(
     program's own. None takes what RDATA_ADDRESS in the environment says, or else "local". A node
     that was joined goes on after this process, with the detached actors.
 
-    With `local_mode`, tasks and actors run in the calling thread, for debugging.
+    With `local_mode`, tasks and actors run in the calling thread, for debugging. There is no store
+    and no output of other processes then: `object_store_memory` and `log_to_driver` are checked,
+    and mean nothing. An `address` other than "local" is refused, and RDATA_ADDRESS not looked at.
 
     Raises RuntimeError if this program has a runtime already, unless `ignore_reinit_error`;
     NodeStartError if the node does not start, and NodeNotFoundError, which is one and a
