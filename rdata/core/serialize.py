@@ -219,8 +219,11 @@ def _are_plain(values: Iterable[Any], count: int, levels: int) -> bool:
     return True
 
 
-def dump_error(error: BaseException, origin: str) -> bytes:
-    """An exception from user code, in a form that arrives whatever its class is like."""
+def dump_error(error: BaseException, origin: str, refs: list[ObjectRef] | None = None) -> bytes:
+    """An exception from user code, in a form that arrives whatever its class is like.
+
+    The references inside are added to `refs`.
+    """
     story = story_of(error)
     if story is not None:  # it came out of a `get` in that code, and keeps its story
         error, origin, _ = story
@@ -228,9 +231,12 @@ def dump_error(error: BaseException, origin: str) -> bytes:
     frames = format_user_frames(report) if story is None else story[2]
     text = "".join(report.format_exception_only()).strip()
     try:
-        pickled = dumps(error).to_bytes()
+        value = dumps(error)
+        pickled = value.to_bytes()
     except Exception:  # memory may be short, too
-        pickled = b""
+        value, pickled = Serialized(b""), b""
+    if refs is not None:
+        refs.extend(value.refs)
     data = pickle.dumps((origin, frames, text, pickled), protocol=5)
     if len(data) > _MAX_ERROR_BYTES:
         words = frames[:_MAX_WORDS], text[:_MAX_WORDS]

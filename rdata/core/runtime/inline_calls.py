@@ -5,53 +5,46 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from msgspec import Struct, field
 
 from rdata.core.object_ref import ObjectRef
 from rdata.core.returns import streamed_items
 from rdata.core.runtime.seam import RuntimeContext
-from rdata.core.serialize import format_user_frames
+from rdata.core.serialize import dump_error, load_error
 from rdata.core.specs import ActorInterface, ActorOptions, NumReturns
 from rdata.errors import (
     ActorDiedError,
     NondeterministicTaskError,
-    TaskError,
     WorkerCrashedError,
-    report_of,
-    story_of,
 )
+
+T = TypeVar("T")
 
 
 class Failure:
-    """An error that stands where a value would."""
+    """An error that stands where a value would, as it would have travelled."""
 
-    __slots__ = ("_error",)
+    __slots__ = ("_data", "_refs")
 
-    def __init__(self, error: BaseException) -> None:
-        self._error = _without_frames(error)
+    def __init__(self, error: BaseException, origin: str = "") -> None:
+        """`origin`: the user's code that raised it; without one, it is an error of rdata's own."""
+        refs: list[ObjectRef] = []
+        self._data = dump_error(error, origin, refs)
+        self._refs = {ref.id: ref for ref in refs}
 
     def error(self) -> BaseException:
         """The error as a new instance: raising one instance again and again piles up frames."""
-        known = self._error
-        story = story_of(known)
-        return type(known)(*known.args) if story is None else TaskError.wrap(*story)
+        return load_error(self._data, lambda id, owner: self._refs[id])
 
 
-def _without_frames(error: BaseException) -> BaseException:
-    """Drop tracebacks: their frames' local variables would keep references alive."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        link = pending.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        BaseException.with_traceback(link, None)  # its class may refuse assignment
-        told, *_ = story_of(link) or (None,)
-        pending += [link.__cause__, link.__context__, told]
-    return error
+def taken(notes: deque[T]) -> Iterator[T]:
+    """Take all notes out; those that another thread takes meanwhile are left to that one."""
+    with suppress(IndexError):
+        while notes:
+            yield notes.popleft()
 
 
 class Resources(Struct):
@@ -70,9 +63,8 @@ class Resources(Struct):
         )
 
     def available(self) -> dict[str, float]:
-        """The amounts that are not in use, those of 0 left out."""
-        left = {name: total - self.held[name] for name, total in self.total.items()}
-        return {name: amount for name, amount in left.items() if amount > 0}
+        """The amounts that are not in use."""
+        return {name: max(0.0, total - self.held[name]) for name, total in self.total.items()}
 
 
 class Actor(Struct):
@@ -95,13 +87,10 @@ class Actor(Struct):
         cpus = {"CPU": self.options.num_cpus} if self.options.num_cpus else {}
         return {**cpus, **self.options.resources}
 
-    def die(self, how: str) -> Failure:
-        """All its calls from now on fail, with an ActorDiedError unless it had failed before."""
-        self.failure = self.failure or Failure(
-            ActorDiedError(f"actor {self.interface.class_name} ({self.id.hex()}) has ended: {how}")
-        )
-        self.instance = None
-        return self.failure
+    def death(self, how: str) -> Failure:
+        """What its calls give when it has ended so."""
+        text = f"actor {self.interface.class_name} ({self.id.hex()}) has ended: {how}"
+        return Failure(ActorDiedError(text))
 
 
 class Call(Struct, frozen=True):
@@ -128,10 +117,10 @@ class Call(Struct, frozen=True):
         if isinstance(error, DependencyError):
             return error.failure
         if isinstance(error, SystemExit) and self.actor is not None:
-            return self.actor.die(f"it left by exit_actor() or sys.exit({error.code!r})")
+            return self.actor.death(f"it left by exit_actor() or sys.exit({error.code!r})")
         if isinstance(error, SystemExit):
             return Failure(WorkerCrashedError(f"{self.origin} called sys.exit({error.code!r})"))
-        return Failure(TaskError.wrap(error, self.origin, format_user_frames(report_of(error))))
+        return Failure(error, self.origin)
 
 
 class DependencyError(Exception):
@@ -143,7 +132,11 @@ class DependencyError(Exception):
 
 
 class Stream(Struct):
-    """A generator call whose items are made when they are asked for."""
+    """A generator call whose items are made when they are asked for.
+
+    Its code runs, and is closed, by whoever has `lock`: one thread at a time, and in an actor one
+    call. What else there is changes under the runtime's lock.
+    """
 
     call: Call
     items: Iterator[Any] | None = None  # None: not begun
@@ -152,13 +145,28 @@ class Stream(Struct):
     num_again: int = 0  # items of a rerun that were made before
     attempt: int = 0
     is_finished: bool = False
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.RLock = field(default_factory=threading.RLock)  # of an actor's, the actor's
 
     def advance(self) -> Any:
         """Run the user's code until it yields; raises StopIteration at its end."""
         if self.items is None:
             self.items = streamed_items(self.call.run(), self.call.origin)
         return next(self.items)
+
+    def close(self) -> bool:
+        """Close the generator; False if it runs. Raises what its code raises then."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            if getattr(self.items, "gi_running", False):  # it has stopped itself
+                return False
+            close = getattr(self.items, "close", None)
+            self.items = None
+            if close is not None:
+                close()
+        finally:
+            self.lock.release()
+        return True
 
     def nondeterministic(self) -> Failure:
         """The error of a rerun that ended before the items that the first run gave."""

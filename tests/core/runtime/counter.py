@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import rdata
 from rdata.actor import ActorHandle, exit_actor
 
@@ -35,6 +37,11 @@ class Counter:
 
     def __call__(self, x: int) -> int:
         return self.value + x
+
+    def upto(self, n: int) -> Iterator[int]:
+        for _ in range(n):
+            yield self.value
+            self.value += 1
 
     def leave(self) -> None:
         exit_actor()

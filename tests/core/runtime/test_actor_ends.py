@@ -73,6 +73,14 @@ def test_an_actor_leaves() -> None:
         rdata.get(counter.read.remote(), timeout=20)
 
 
+def test_an_actor_that_leaves_gives_back_its_name_and_its_resources() -> None:
+    counter = Counter.options(name="leaving", resources={"widget": 1}).remote()
+    with pytest.raises(ActorDiedError):
+        rdata.get(counter.leave.remote(), timeout=20)
+    assert eventually(lambda: is_gone("leaving"))
+    assert eventually(lambda: rdata.available_resources().get("widget") == 2)
+
+
 def test_only_an_actor_can_leave() -> None:
     with pytest.raises(RuntimeError, match="outside of an actor"):
         exit_actor()
@@ -183,6 +191,12 @@ def test_ended_actors_are_forgotten() -> None:
 def test_queued_calls_run_before_an_actor_ends() -> None:
     refs = [Counter.remote(index).add.remote() for index in range(3)]
     assert rdata.get(refs) == [1, 2, 3]
+
+
+def test_a_generator_runs_to_its_end_before_an_actor_ends() -> None:
+    generator = Counter.options(name="streaming").remote(1).upto.remote(3)
+    assert [rdata.get(ref) for ref in generator] == [1, 2, 3]
+    assert eventually(lambda: is_gone("streaming"))
 
 
 def test_a_handle_in_a_value_keeps_the_actor() -> None:

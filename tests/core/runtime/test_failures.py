@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import linecache
 import pickle
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import rdata
-from rdata.exceptions import RayTaskError, RdataError, TaskError
+from rdata.exceptions import RayTaskError, RdataError, SerializationError, TaskError
 
 pytestmark = pytest.mark.usefixtures("runtime")
 
@@ -290,6 +291,33 @@ def test_each_get_raises_anew() -> None:
             rdata.get(ref)
         seen.append(len(traceback.extract_tb(raised.value.__traceback__)))
     assert len(set(seen)) == 1
+
+
+def test_what_is_done_to_an_error_is_not_seen_by_the_next_get() -> None:
+    ref = raising(lambda: Refused(7, reason="closed")).remote()
+    for _ in range(2):
+        with pytest.raises(Refused) as raised:
+            rdata.get(ref)
+        assert raised.value.reason == raised.value.cause.reason == "closed"  # type: ignore[attr-defined]
+        raised.value.reason = raised.value.cause.reason = "changed"  # type: ignore[attr-defined]
+
+
+def test_an_error_that_cannot_travel_is_told_by_its_text() -> None:
+    class Locked(Exception):
+        def __init__(self) -> None:
+            super().__init__("holds a lock")
+            self.lock = threading.Lock()
+
+    with pytest.raises(TaskError, match="Locked: holds a lock") as raised:
+        rdata.get(raising(Locked).remote())
+    assert not isinstance(raised.value, Locked)
+
+
+def test_a_result_that_cannot_travel_is_an_error_of_its_task() -> None:
+    with pytest.raises(SerializationError, match=r"^a value of type lock") as raised:
+        rdata.get(rdata.remote(threading.Lock).options(name="locker").remote())
+    assert isinstance(raised.value, TaskError)
+    assert "locker" in raised.value.origin
 
 
 def test_a_failed_argument_fails_the_task_with_the_same_error() -> None:

@@ -6,8 +6,11 @@ import gc
 import logging
 import os
 import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -131,6 +134,16 @@ def test_an_error_does_not_keep_the_local_variables_of_its_frames(inline: Inline
         rdata.get(ref)
 
 
+def test_a_reference_in_an_error_lives_as_long_as_the_error(inline: InlineRuntime) -> None:
+    def fail() -> None:
+        raise KeyError(rdata.put(5))
+
+    ref = rdata.remote(fail).remote()
+    with pytest.raises(KeyError) as raised:
+        rdata.get(ref)
+    assert rdata.get(raised.value.args[0]) == 5
+
+
 def test_an_actors_instance_goes_with_its_last_handle(inline: InlineRuntime) -> None:
     ended = []
 
@@ -177,7 +190,9 @@ def test_an_interrupt_reaches_the_program(inline: InlineRuntime) -> None:
 
 def test_a_task_holds_its_cpu_while_it_runs(inline: InlineRuntime) -> None:
     assert rdata.get(rdata.remote(rdata.available_resources).remote()) == {"CPU": 1}
-    assert rdata.get(rdata.remote(rdata.available_resources).options(num_cpus=2).remote()) == {}
+    assert rdata.get(rdata.remote(rdata.available_resources).options(num_cpus=2).remote()) == {
+        "CPU": 0
+    }
 
 
 def test_a_generator_that_raises_when_it_is_stopped_is_logged(
@@ -251,6 +266,119 @@ def test_a_generator_of_a_killed_actor_ends_with_the_error(inline: InlineRuntime
     rdata.kill(endless)
     with pytest.raises(ActorDiedError):
         rdata.get(list(generator)[-1])
+
+
+# Several threads --------------------------------------------------------------------------------
+
+begun, may_go_on = threading.Event(), threading.Event()
+
+
+class Slow:
+    """Waits in its constructor, or in a call, for the test to let it go on."""
+
+    def __init__(self, is_slow: bool) -> None:
+        if is_slow:
+            self.hold()
+        self.value = 7
+
+    def hold(self) -> None:
+        begun.set()
+        assert may_go_on.wait(20)
+
+    def read(self) -> int:
+        return self.value
+
+    def fail_after(self) -> None:
+        self.hold()
+        raise KeyError("from a call that was killed")
+
+    def upto(self, n: int) -> Iterator[int]:
+        for index in range(n):
+            self.hold()
+            yield index
+
+
+@pytest.fixture
+def other_thread() -> Iterator[ThreadPoolExecutor]:
+    begun.clear()
+    may_go_on.clear()
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            yield pool
+        finally:
+            may_go_on.set()
+
+
+def test_an_actor_found_by_its_name_is_called_after_its_constructor(
+    inline: InlineRuntime, other_thread: ThreadPoolExecutor
+) -> None:
+    named = rdata.remote(Slow).options(name="slow", get_if_exists=True)
+    creating = other_thread.submit(lambda: named.remote(True))
+    assert begun.wait(20)
+    handle = named.remote(False)
+    calling = other_thread.submit(lambda: rdata.get(handle.read.remote()))
+    may_go_on.set()
+    assert calling.result(20) == 7
+    assert creating.result(20) == handle
+
+
+def test_a_call_that_was_killed_says_so_whatever_becomes_of_it(
+    inline: InlineRuntime, other_thread: ThreadPoolExecutor
+) -> None:
+    handle = rdata.remote(Slow).remote(False)
+    calling = other_thread.submit(lambda: rdata.get(handle.fail_after.remote()))
+    assert begun.wait(20)
+    rdata.kill(handle)
+    may_go_on.set()
+    with pytest.raises(ActorDiedError, match="kill"):
+        calling.result(20)
+
+
+def test_a_generator_that_another_thread_runs_is_cancelled(
+    inline: InlineRuntime, other_thread: ThreadPoolExecutor
+) -> None:
+    handle = rdata.remote(Slow).remote(False)
+    generator = handle.upto.remote(3)
+    collecting = other_thread.submit(list, generator)
+    assert begun.wait(20)
+    rdata.cancel(generator)
+    may_go_on.set()
+    (last,) = collecting.result(20)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(last)
+    del handle, generator, collecting, last
+    assert held(inline) == (0, 0, 0, 0)
+
+
+class Notes(deque[bytes]):
+    """Lets another thread run between a look and what follows from it."""
+
+    def __bool__(self) -> bool:
+        has_notes = len(self) > 0
+        time.sleep(0)
+        return has_notes
+
+
+def test_many_threads_drop_what_they_have(inline: InlineRuntime) -> None:
+    inline.released, inline.dropped_streams = Notes(), Notes()
+
+    @rdata.remote
+    def count() -> Iterator[int]:
+        yield from range(20)
+
+    def work(thread: int) -> None:
+        for _ in range(20):
+            refs = [rdata.put(index) for index in range(10)]
+            generator = count.remote()
+            assert rdata.get(next(generator)) == 0
+            assert rdata.get(refs) == list(range(10))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert held(inline) == (0, 0, 0, 0)
+
+
+# The end ----------------------------------------------------------------------------------------
 
 
 def test_a_runtime_that_ended_says_so() -> None:
