@@ -22,13 +22,7 @@ from rdata.core.runtime.calls import PendingTask, Registration
 from rdata.core.runtime.process import NodeProcess
 from rdata.core.runtime.seam import Returned, RuntimeContext, Waitable
 from rdata.core.runtime.streams import Stream
-from rdata.core.specs import (
-    ActorInterface,
-    ActorOptions,
-    Function,
-    MethodOptions,
-    TaskOptions,
-)
+from rdata.core.specs import ActorInterface, ActorOptions, Function, MethodOptions, TaskOptions
 from rdata.errors import GetTimeoutError, ObjectLostError
 
 _TASK_BYTES = 100  # of a task's message, beside its arguments

@@ -37,6 +37,7 @@ from rdata.core.runtime.host import Host
 from rdata.core.runtime.interrupts import Interrupts
 from rdata.core.runtime.objects import ObjectTable
 from rdata.core.runtime.peers import Home, Peers
+from rdata.core.runtime.released import Released
 from rdata.core.runtime.seam import Runtime
 from rdata.core.runtime.store_client import StoreClient
 from rdata.core.runtime.tasks import TaskTable
@@ -71,7 +72,7 @@ class NodeProcess:
         self.job_id = job_id
         self.settings = settings
         self.lock = threading.RLock()
-        self._finalised = [_Released(self._released_one) for _ in range(4)]
+        self._finalised = [Released(self._released_one) for _ in range(4)]
         self.released: deque[bytes] = self._finalised[0]
         self.dropped_streams: deque[bytes] = self._finalised[1]
         self._forgotten: deque[bytes] = self._finalised[2]  # functions
@@ -475,27 +476,6 @@ class NodeProcess:
             for callback in self._awaited:  # their `get` raises
                 self._call_back(callback)
             self._awaited.clear()
-
-
-class _Released(deque[Any]):
-    """What finalisers have noted. The first one calls `on_first`, and so does that after `expect`.
-
-    Those between go to C code, which this lets `append` stand for. Whoever notes has ready what
-    it notes: a note that found that code before `expect` and came after would lie unseen.
-    """
-
-    def __init__(self, on_first: Callable[[], None]) -> None:
-        super().__init__()
-        self._on_first = on_first
-
-    def append(self, noted: Any) -> None:
-        super().append(noted)
-        if "append" not in self.__dict__:
-            self.__dict__["append"] = super().append
-            self._on_first()
-
-    def expect(self) -> None:
-        self.__dict__.pop("append", None)
 
 
 def _leave_in_child() -> None:

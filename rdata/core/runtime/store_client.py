@@ -93,7 +93,7 @@ class StoreClient:
 
     def _unpin(self, object_id: bytes, is_tainted: bool) -> None:
         """Let `flush` tell the agent. In finalisers too."""
-        noted = object_id, is_tainted  # before `append` is looked up: see _Released
+        noted = object_id, is_tainted  # before `append` is looked up: see Released
         self._unpinned.append(noted)
 
     def flush(self) -> None:
