@@ -21,7 +21,6 @@ def main(control: socket.socket, process_id: bytes) -> None:
     """Be a worker: the agent tells over `control` whom it serves."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper here
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     job = _read_job(control)
     # Past a threshold, freed memory returns to the kernel, and the next task faults it in again,
     # page by page. glibc raises the threshold to what the largest block had that was ever freed.

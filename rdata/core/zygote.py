@@ -5,7 +5,8 @@
 
 A zygote is single-threaded, so that forking is safe, and does nothing but fork, reap, and watch
 the agent: when the agent's end of the socket closes, it kills its workers with all that they
-started, and ends. Requests and reports are one datagram each, descriptors beside them.
+started, waits for the preloaded zygote to do the same, and ends. Requests and reports are one
+datagram each, descriptors beside them.
 """
 
 from __future__ import annotations
@@ -97,11 +98,13 @@ class Zygote:
         self._session_folder = session_folder
         self._worker_main = worker_main
         self._pids_by_pidfd: dict[int, int] = {}
+        self._zygotes: set[int] = set()  # those of the pids that are no workers
         self._poll = select.poll()
         self._poll.register(agent, select.POLLIN)
 
     def run(self) -> None:
         """Serve until the agent is gone; then leave nothing behind."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent's end is the sign to end
         is_agent_alive = True
         while is_agent_alive:
             for fd, _ in self._poll.poll():
@@ -110,6 +113,9 @@ class Zygote:
                 else:
                     self._report_exit(fd)
         for pid in self._pids_by_pidfd.values():
+            if pid in self._zygotes:
+                os.kill(pid, signal.SIGTERM)  # ends it while it imports; then it has workers to end
+                continue
             for kill in (os.killpg, os.kill):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     kill(pid, signal.SIGKILL)
@@ -129,7 +135,7 @@ class Zygote:
             pid = self._fork(lambda: self._become_worker(request, fds))
             self._send(Forked(request.worker, pid))
         else:
-            self._fork(lambda: self._become_preloaded(fds[0]))
+            self._zygotes.add(self._fork(lambda: self._become_preloaded(fds[0])))
         for fd in fds:
             os.close(fd)
         return True
@@ -147,6 +153,7 @@ class Zygote:
         status = 1
         try:
             die_with_parent(parent)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._agent.close()
             for pidfd in self._pids_by_pidfd:
                 os.close(pidfd)
@@ -196,6 +203,7 @@ class Zygote:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         pid = self._pids_by_pidfd.pop(pidfd)
+        self._zygotes.discard(pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)  # what the worker started ends with it
         _, status, usage = os.wait4(pid, 0)

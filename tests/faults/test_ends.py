@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -43,6 +44,20 @@ STATES = {
             subprocess.Popen(["sleep", "1000"])
             begun()
         keep.append(start_and_return.remote())
+        """,
+    "preloaded": """
+        from rdata.core.api import await_preloaded
+        await_preloaded()
+        @rdata.remote
+        class Starter:
+            def start(self):
+                subprocess.Popen(["sleep", "1000"])
+                if os.fork() == 0:
+                    time.sleep(1000)
+                    os._exit(0)
+        keep += [Starter.remote() for _ in range(4)]
+        rdata.get([starter.start.remote() for starter in keep])
+        begun()
         """,
     "actor": """
         @rdata.remote
@@ -140,7 +155,7 @@ def test_the_program_is_killed(state: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "state"),
-    [(signal.SIGINT, "subprocess"), (signal.SIGTERM, "actor"), (signal.SIGHUP, "busy")],
+    [(signal.SIGINT, "subprocess"), (signal.SIGTERM, "preloaded"), (signal.SIGHUP, "busy")],
 )
 def test_the_program_gets_a_signal(number: signal.Signals, state: str) -> None:
     with Program(in_state(state, "signal")) as program:
@@ -267,10 +282,21 @@ def test_the_agent_is_killed() -> None:
         program.run()
 
 
-@pytest.mark.parametrize("state", ["subprocess", "orphaned subprocess", "actor", "objects"])
+@pytest.mark.parametrize("state", ["preloaded", "orphaned subprocess", "actor", "objects"])
 def test_the_agent_is_killed_and_the_driver_lives_on(state: str) -> None:
     with Program(in_state(state, "exit") + "\ntime.sleep(1000)") as program:
         os.kill(program.report()["agent"], signal.SIGKILL)
+        program.check_nothing_remains()
+
+
+def test_the_agent_is_killed_and_one_zygote_sees_it_late() -> None:
+    with Program(in_state("preloaded", "exit") + "\ntime.sleep(1000)") as program:
+        node = program.report()
+        os.kill(node["preloaded_zygote"], signal.SIGSTOP)
+        os.kill(node["agent"], signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{node['zygote']}").exists(), 1.0)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(node["preloaded_zygote"], signal.SIGCONT)
         program.check_nothing_remains()
 
 
