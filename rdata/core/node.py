@@ -114,7 +114,7 @@ def _zygote_of(session: Session) -> Iterator[tuple[socket.socket, int]]:
 
 
 def _fork_zygote(session: Session) -> tuple[socket.socket, int]:
-    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mine, theirs = socket.socketpair()
     pid = os.fork()
     if pid:
         theirs.close()

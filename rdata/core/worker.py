@@ -13,6 +13,7 @@ from rdata.core import runtime as runtimes
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.peers import Home
 from rdata.core.task_runner import TaskRunner
+from rdata.core.zygote import read_exactly
 
 _KEPT_BYTES = 4 << 20  # of memory that tasks used
 
@@ -47,17 +48,10 @@ def main(control: socket.socket, process_id: bytes) -> None:
 
 def _read_job(control: socket.socket) -> m.StartJob:
     """The first frame, read as far as it goes."""
-    size = int.from_bytes(_read_exactly(control, 4), "little")
-    job = m.control_decoder.decode(_read_exactly(control, size))
+    try:
+        size = int.from_bytes(read_exactly(control, 4), "little")
+        job = m.control_decoder.decode(read_exactly(control, size))
+    except ConnectionError:
+        os._exit(1)  # the agent is gone
     assert isinstance(job, m.StartJob)
     return job
-
-
-def _read_exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        received = sock.recv(size - len(data))
-        if not received:
-            os._exit(1)  # the agent is gone
-        data += received
-    return data

@@ -5,8 +5,8 @@
 
 A zygote is single-threaded, so that forking is safe, and does nothing but fork, reap, and watch
 the agent: when the agent's end of the socket closes, it kills its workers with all that they
-started, waits for the preloaded zygote to do the same, and ends. Requests and reports are one
-datagram each, descriptors beside them.
+started, waits for the preloaded zygote to do the same, and ends. Requests and reports are
+frames, with descriptors beside their first byte.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from pathlib import Path
 import msgspec
 
 from rdata.core.session import remove_session
+from rdata.core.wire.frames import encode_frame
 from rdata.errors import report_of
 
 _PR_SET_PDEATHSIG = 1
-_MAX_DATAGRAM = 64 * 1024
+_MAX_FDS = 4  # beside a request
 _PRELOADED = (
     "numpy",
     "pyarrow",
@@ -85,7 +86,8 @@ class Ready(msgspec.Struct, tag=5):
 
 
 _requests = msgspec.msgpack.Decoder(Fork | Preload)
-reports = msgspec.msgpack.Decoder(Forked | Exited | Ready)
+Report = Forked | Exited | Ready
+reports = msgspec.msgpack.Decoder(Report)
 
 WorkerMain = Callable[[socket.socket, bytes], None]
 
@@ -104,7 +106,6 @@ class Zygote:
 
     def run(self) -> None:
         """Serve until the agent is gone; then leave nothing behind."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent's end is the sign to end
         is_agent_alive = True
         while is_agent_alive:
             for fd, _ in self._poll.poll():
@@ -114,7 +115,7 @@ class Zygote:
                     self._report_exit(fd)
         for pid in self._pids_by_pidfd.values():
             if pid in self._zygotes:
-                os.kill(pid, signal.SIGTERM)  # ends it while it imports; then it has workers to end
+                os.kill(pid, signal.SIGTERM)  # ignored by one that has workers to end
                 continue
             for kill in (os.killpg, os.kill):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -125,10 +126,10 @@ class Zygote:
 
     def _serve_request(self) -> bool:
         try:
-            data, fds, _, _ = socket.recv_fds(self._agent, _MAX_DATAGRAM, 4)
+            head, fds, _, _ = socket.recv_fds(self._agent, 4, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            head += read_exactly(self._agent, 4 - len(head))
+            data = read_exactly(self._agent, int.from_bytes(head, "little"))
         except ConnectionError:
-            return False
-        if not data:
             return False
         request = _requests.decode(data)
         if isinstance(request, Fork):
@@ -196,7 +197,8 @@ class Zygote:
         pyarrow.set_cpu_count(1)
         gc.collect()
         gc.freeze()  # the workers' collector then leaves the shared pages alone
-        agent.send(msgspec.msgpack.encode(Ready(os.getpid())))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on, the agent's end ends it
+        agent.sendall(encode_frame(Ready(os.getpid())))
         Zygote(agent, self._session_folder, self._worker_main).run()
 
     def _report_exit(self, pidfd: int) -> None:
@@ -209,9 +211,20 @@ class Zygote:
         _, status, usage = os.wait4(pid, 0)
         self._send(Exited(pid, status, usage.ru_maxrss * 1024))
 
-    def _send(self, report: msgspec.Struct) -> None:
+    def _send(self, report: Report) -> None:
         with contextlib.suppress(ConnectionError):  # the next poll sees that the agent is gone
-            self._agent.send(msgspec.msgpack.encode(report))
+            self._agent.sendall(encode_frame(report))
+
+
+def read_exactly(sock: socket.socket, size: int) -> bytes:
+    """So many bytes. Raises ConnectionError if the other side ends before."""
+    data = bytearray()
+    while len(data) < size:
+        received = sock.recv(size - len(data))
+        if not received:
+            raise ConnectionResetError
+        data += received
+    return bytes(data)
 
 
 def die_with_parent(parent: int) -> None:

@@ -16,11 +16,12 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct, field, msgpack
+from msgspec import Struct, field
 
 import rdata
 from rdata.core import zygote
 from rdata.core.agent.log_stream import LogStream
+from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
 from rdata.core.zygote import Exited, Fork, Forked, Preload, Ready
 
@@ -43,7 +44,7 @@ class WorkerProcess(Struct):
     id: bytes
     job: bytes
     control: socket.socket  # the agent's end
-    zygote: socket.socket  # that it was asked of
+    zygote: Connection  # that it was asked of
     pid: int = 0
     kill_reason: str = ""
     stderr_tail: deque[str] = field(default_factory=lambda: deque(maxlen=_STDERR_LINES_KEPT))
@@ -74,25 +75,22 @@ class WorkerPool:
         self._by_pid: dict[int, WorkerProcess] = {}
         self._num_bare_ends = 0
         self._num_preload_ends = 0
-        self._bare, self._bare_pid = first_zygote
+        self._is_closed = False
         self._preloaded_pid = 0
         self.is_preloaded = False
         self._when_preloaded: list[Callable[[], None]] = []
-        self._watch_zygote(self._bare)
+        self._bare, self._bare_pid = self._connect(first_zygote[0]), first_zygote[1]
         self._preloaded = self._start_preload()
 
     def start(self, worker_id: bytes, job: bytes, setup: WorkerSetup) -> None:
         """Ask for a worker; `on_started` follows."""
         mine, theirs = socket.socketpair()
-        zygote_socket = self._preloaded if self.is_preloaded else self._bare
-        worker = self.workers[worker_id] = WorkerProcess(worker_id, job, mine, zygote_socket)
+        asked = self._preloaded if self.is_preloaded else self._bare
+        worker = self.workers[worker_id] = WorkerProcess(worker_id, job, mine, asked)
         pipes = [self._follow(worker, is_stderr) for is_stderr in (False, True)]
         request = Fork(worker_id, setup.import_path, setup.directory, setup.environment)
-        with contextlib.suppress(ConnectionError):  # its end is seen, and the worker lost with it
-            socket.send_fds(zygote_socket, [msgpack.encode(request)], [theirs.fileno(), *pipes])
-        theirs.close()
-        for fd in pipes:
-            os.close(fd)
+        # If the zygote has ended, that is seen, and the worker lost with it.
+        asked.send(request, [theirs.detach(), *pipes])
 
     def kill(self, worker_id: bytes, reason: str) -> None:
         """End the worker; `on_exited` follows, with this reason."""
@@ -116,72 +114,57 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the zygotes, and with them all workers."""
-        for zygote_socket in (self._preloaded, self._bare):
-            if zygote_socket.fileno() >= 0:
-                self._loop.unwatch(zygote_socket.fileno())
-            zygote_socket.close()
+        self._is_closed = True
+        for connection in (self._preloaded, self._bare):
+            connection.close()
 
     # ------------------------------------------------------------ zygotes
 
-    def _start_preload(self) -> socket.socket:
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _start_preload(self) -> Connection:
+        mine, theirs = socket.socketpair()
         self.is_preloaded = False
-        self._watch_zygote(mine)
-        with contextlib.suppress(ConnectionError):
-            socket.send_fds(self._bare, [msgpack.encode(Preload())], [theirs.fileno()])
-        theirs.close()
-        return mine
+        self._bare.send(Preload(), [theirs.detach()])
+        return self._connect(mine)
 
-    def _watch_zygote(self, zygote_socket: socket.socket) -> None:
-        zygote_socket.setblocking(False)
-        self._loop.watch(zygote_socket.fileno(), lambda: self._read_reports(zygote_socket))
+    def _connect(self, sock: socket.socket) -> Connection:
+        return Connection(sock, self._loop, zygote.reports, self._reported, self._zygote_gone)
 
-    def _read_reports(self, zygote_socket: socket.socket) -> None:
-        while True:
-            try:
-                data = zygote_socket.recv(4096)
-            except BlockingIOError:
-                return
-            except ConnectionError:
-                data = b""
-            if not data:
-                self._zygote_gone(zygote_socket)
-                return
-            report = zygote.reports.decode(data)
-            if isinstance(report, Forked):
-                self._forked(report)
-            elif isinstance(report, Ready):
-                self.is_preloaded, self._preloaded_pid = True, report.pid
-                self._tell_preloaded()
-            elif isinstance(report, Exited):
-                self._exited(report)
+    def _reported(self, _: Connection, reports: list[zygote.Report]) -> None:
+        for report in reports:
+            match report:
+                case Forked():
+                    self._forked(report)
+                case Exited():
+                    self._exited(report)
+                case Ready():
+                    self.is_preloaded, self._preloaded_pid = True, report.pid
+                    self._tell_preloaded()
 
     def _tell_preloaded(self) -> None:
         waiting, self._when_preloaded = self._when_preloaded, []
         for then in waiting:
             then()
 
-    def _zygote_gone(self, zygote_socket: socket.socket) -> None:
-        self._loop.unwatch(zygote_socket.fileno())
-        zygote_socket.close()
-        was_bare = zygote_socket is self._bare
+    def _zygote_gone(self, gone: Connection, _: str) -> None:
+        if self._is_closed or gone not in (self._bare, self._preloaded):
+            return
+        was_bare = gone is self._bare
         if was_bare:
             self._num_bare_ends += 1
             if self._num_bare_ends > _MAX_ZYGOTE_ENDS:
                 self._on_failure("its zygote process ended again and again")
                 return
+            sock, self._bare_pid = exec_zygote(self._folder)
+            self._bare = self._connect(sock)
             # The kernel has killed its children with it, the preloaded zygote among them.
-            if self._preloaded.fileno() >= 0:
-                self._loop.unwatch(self._preloaded.fileno())
-            self._preloaded.close()
-            self._bare, self._bare_pid = exec_zygote(self._folder)
-            self._watch_zygote(self._bare)
+            preloaded, self._preloaded = self._preloaded, self._bare
+            preloaded.close()
         else:
             self._num_preload_ends += 1
         self.is_preloaded = False
         for worker in list(self.workers.values()):
             # Its parent's death kills it; without a parent, nobody reports how it ended.
-            if worker.exit is None and (was_bare or worker.zygote is zygote_socket):
+            if worker.exit is None and (was_bare or worker.zygote is gone):
                 self._exited_unreported(worker)
         if self._num_preload_ends < _MAX_PRELOAD_ENDS:
             self._preloaded = self._start_preload()
@@ -264,7 +247,7 @@ def describe_exit(worker: WorkerProcess) -> str:
 
 def exec_zygote(session_folder: Path) -> tuple[socket.socket, int]:
     """Start a bare zygote as a new program: the agent's end of its socket, and its pid."""
-    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mine, theirs = socket.socketpair()
     root = str(Path(rdata.__file__).parent.parent)
     code = "import sys; sys.path.insert(0, sys.argv[1]); from rdata.core import node; node.zygote()"
     arguments = [root, str(theirs.fileno()), str(session_folder)]

@@ -59,6 +59,28 @@ def test_a_node_that_cannot_preload_does_without() -> None:
         program.run()
 
 
+@pytest.mark.parametrize(("num_variables", "num_workers"), [(20, 30), (300, 3)])
+def test_workers_start_at_once_with_a_large_environment(
+    num_variables: int, num_workers: int
+) -> None:
+    with Program(
+        f"""
+        os.environ.update({{f"RDATA_TEST_{{i}}": str(i) * 1000 for i in range({num_variables})}})
+        rdata.init(num_cpus={num_workers})
+
+        @rdata.remote
+        class Reader:
+            def read(self):
+                return {{name: os.environ[name] for name in os.environ if "RDATA_TEST" in name}}
+
+        mine = {{name: os.environ[name] for name in os.environ if "RDATA_TEST" in name}}
+        readers = [Reader.remote() for _ in range({num_workers})]
+        assert rdata.get([reader.read.remote() for reader in readers]) == [mine] * {num_workers}
+        """
+    ) as program:
+        program.run()
+
+
 # ------------------------------------------------------------ notebooks and interrupts
 
 NOTEBOOK = """
