@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -20,13 +21,15 @@ from rdata.core import worker
 from rdata.core.agent.agent import Agent, NodeSpec
 from rdata.core.machine import default_num_cpus, default_store_bytes
 from rdata.core.node_files import NodeRecord, publish, this_version, unpublish
-from rdata.core.session import Session, create_session
+from rdata.core.session import Session, create_session, remove_session
 from rdata.core.zygote import Zygote
 from rdata.errors import RdataError
 
 
 def main() -> None:
     """Run a node: spec in on stdin, one line out on stdout once it serves (or why it cannot)."""
+    _reset_signals()
+    _open_standard_descriptors()
     said = json.load(sys.stdin)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor a segment or worker
@@ -41,7 +44,7 @@ def main() -> None:
 
     try:
         session = create_session(said["temp_dir"])
-        with _zygote_of(session) as (zygote_socket, zygote_pid):
+        with _zygote_of(session, answer) as (zygote_socket, zygote_pid):
             _redirect_output(session)
             spec = _spec(said)
             agent = Agent(spec, session, zygote_socket, zygote_pid)
@@ -56,7 +59,8 @@ def main() -> None:
 def zygote() -> None:
     """Run a bare zygote in place of one that has died: argv is root, socket, session folder."""
     agent = socket.socket(fileno=int(sys.argv[2]))
-    Zygote(agent, sys.argv[3], worker.main).run()
+    Zygote(agent, worker.main).run()
+    remove_session(Path(sys.argv[3]))
 
 
 def _spec(said: dict[str, Any]) -> NodeSpec:
@@ -100,9 +104,9 @@ def _announce(agent: Agent, spec: NodeSpec, session: Session, answer: IO[str]) -
 
 
 @contextlib.contextmanager
-def _zygote_of(session: Session) -> Iterator[tuple[socket.socket, int]]:
+def _zygote_of(session: Session, answer: IO[str]) -> Iterator[tuple[socket.socket, int]]:
     """A bare zygote, and at the end of the node the end of all that it has."""
-    agents_end, pid = _fork_zygote(session)
+    agents_end, pid = _fork_zygote(session, answer)
     try:
         yield agents_end, pid
     finally:
@@ -113,7 +117,7 @@ def _zygote_of(session: Session) -> Iterator[tuple[socket.socket, int]]:
         session.remove()
 
 
-def _fork_zygote(session: Session) -> tuple[socket.socket, int]:
+def _fork_zygote(session: Session, answer: IO[str]) -> tuple[socket.socket, int]:
     mine, theirs = socket.socketpair()
     pid = os.fork()
     if pid:
@@ -121,13 +125,31 @@ def _fork_zygote(session: Session) -> tuple[socket.socket, int]:
         return mine, pid
     mine.close()
     session.release_lock_in_child()
+    answer.close()
     _redirect_output(session)
     status = 1
     try:
-        Zygote(theirs, str(session.folder), worker.main).run()
+        Zygote(theirs, worker.main).run()
+        session.remove()
         status = 0
     finally:
         os._exit(status)
+
+
+def _reset_signals() -> None:
+    """Be free of what the program ignores or blocks: a node has signals of its own to see."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _open_standard_descriptors() -> None:
+    """Give those that the program had closed to nothing: other files would get their numbers."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        fd = os.dup(fd)
+    os.close(fd)
 
 
 def _redirect_output(session: Session) -> None:

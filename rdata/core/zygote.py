@@ -23,11 +23,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
-from rdata.core.session import remove_session
 from rdata.core.wire.frames import encode_frame
 from rdata.errors import report_of
 
@@ -95,9 +93,8 @@ WorkerMain = Callable[[socket.socket, bytes], None]
 class Zygote:
     """The loop of one zygote process."""
 
-    def __init__(self, agent: socket.socket, session_folder: str, worker_main: WorkerMain) -> None:
+    def __init__(self, agent: socket.socket, worker_main: WorkerMain) -> None:
         self._agent = agent
-        self._session_folder = session_folder
         self._worker_main = worker_main
         self._pids_by_pidfd: dict[int, int] = {}
         self._zygotes: set[int] = set()  # those of the pids that are no workers
@@ -105,7 +102,7 @@ class Zygote:
         self._poll.register(agent, select.POLLIN)
 
     def run(self) -> None:
-        """Serve until the agent is gone; then leave nothing behind."""
+        """Serve until the agent is gone; then leave no process behind."""
         is_agent_alive = True
         while is_agent_alive:
             for fd, _ in self._poll.poll():
@@ -122,7 +119,6 @@ class Zygote:
                     kill(pid, signal.SIGKILL)
         for pid in self._pids_by_pidfd.values():
             os.waitpid(pid, 0)
-        remove_session(Path(self._session_folder))
 
     def _serve_request(self) -> bool:
         try:
@@ -199,7 +195,7 @@ class Zygote:
         gc.freeze()  # the workers' collector then leaves the shared pages alone
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on, the agent's end ends it
         agent.sendall(encode_frame(Ready(os.getpid())))
-        Zygote(agent, self._session_folder, self._worker_main).run()
+        Zygote(agent, self._worker_main).run()
 
     def _report_exit(self, pidfd: int) -> None:
         self._poll.unregister(pidfd)

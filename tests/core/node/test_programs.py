@@ -200,6 +200,79 @@ def test_init_and_shutdown_ten_times() -> None:
         program.run()
 
 
+def test_standard_descriptors_are_closed() -> None:
+    with Program(
+        """
+        for fd in range(3):
+            os.close(fd)
+        rdata.init(num_cpus=1)
+        assert rdata.get(rdata.remote(lambda: 7).remote()) == 7
+        Path("done").touch()
+        """
+    ) as program:
+        program.wait()
+        assert (program.home / "done").exists()
+        program.check_nothing_remains()
+
+
+def test_the_driver_ignores_and_blocks_signals() -> None:
+    with Program(
+        """
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        rdata.init(num_cpus=1)
+
+        @rdata.remote(max_retries=0)
+        def crash():
+            os._exit(3)
+
+        @rdata.remote
+        def run():
+            blocked = list(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+            return subprocess.run(["sh", "-c", "exit 4"]).returncode, blocked
+
+        @rdata.remote
+        def wait():
+            Path("begun").touch()
+            time.sleep(1000)
+
+        for _ in range(7):
+            try:
+                rdata.get(crash.remote())
+            except rdata.exceptions.WorkerCrashedError as error:
+                assert "exit code 3" in str(error), error
+        assert rdata.get(run.remote()) == (4, [])
+        from tests.eventually import eventually
+        waits = wait.remote()
+        assert eventually(Path("begun").exists)
+        rdata.cancel(waits)
+        try:
+            rdata.get(waits)
+        except rdata.exceptions.TaskCancelledError:
+            report(cancelled=True)
+        """
+    ) as program:
+        assert program.report() == {"cancelled": True}
+        program.run()
+
+
+def test_a_worker_has_no_descriptor_of_its_nodes_start() -> None:
+    with Program(
+        """
+        rdata.init(num_cpus=1)
+
+        @rdata.remote
+        def pipes():
+            folder = Path("/proc/self/fd")
+            names = {fd.name: os.readlink(fd) for fd in folder.iterdir() if fd.exists()}
+            return [fd for fd, name in names.items() if name.startswith("pipe:")]
+
+        assert sorted(rdata.get(pipes.remote())) == ["1", "2"]
+        """
+    ) as program:
+        program.run()
+
+
 def test_init_in_a_forked_child() -> None:
     with Program(
         """
