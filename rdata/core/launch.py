@@ -8,21 +8,17 @@ import json
 import os
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from msgspec.structs import asdict
 
-import rdata
 from rdata.config import Settings
+from rdata.core import interpreter
 from rdata.core.node_files import TOKEN_VARIABLE
 from rdata.core.session import default_temp_dir
 from rdata.errors import NodeStartError
-
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from rdata.core import node; node.main()"
 
 
 # These two are dataclasses, and no structs, for the sake of `repr=False`: a token is a secret.
@@ -78,9 +74,8 @@ def launch_node(options: NodeOptions, settings: Settings) -> LaunchedNode:
         "launcher_pid": os.getpid(),
         "settings": asdict(settings),
     }
-    root = str(Path(rdata.__file__).parent.parent)
     process = subprocess.Popen(
-        [sys.executable, "-c", _CODE, root],
+        interpreter.command("main"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -115,9 +110,11 @@ def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, 
             raise NodeStartError(f"the node did not start within {timeout_s:g} s")
         received = os.read(fd, 65536)
         if not received:
-            status = process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
             raise NodeStartError(
-                f"the node ended at its start (exit code {status}); it printed why to stderr"
+                f"the node ended at its start (exit code {process.returncode}); "
+                "it printed why to stderr"
             )
         data += received
     answer: dict[str, str] = json.loads(data)

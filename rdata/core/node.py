@@ -57,10 +57,10 @@ def main() -> None:
 
 
 def zygote() -> None:
-    """Run a bare zygote in place of one that has died: argv is root, socket, session folder."""
-    agent = socket.socket(fileno=int(sys.argv[2]))
+    """Run a bare zygote in place of one that has died: argv is socket, session folder."""
+    agent = socket.socket(fileno=int(sys.argv[1]))
     Zygote(agent, worker.main).run()
-    remove_session(Path(sys.argv[3]))
+    remove_session(Path(sys.argv[2]))
 
 
 def _spec(said: dict[str, Any]) -> NodeSpec:

@@ -11,15 +11,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct, field
 
-import rdata
-from rdata.core import zygote
+from rdata.core import interpreter, zygote
 from rdata.core.agent.log_stream import LogStream
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
@@ -248,12 +246,9 @@ def describe_exit(worker: WorkerProcess) -> str:
 def exec_zygote(session_folder: Path) -> tuple[socket.socket, int]:
     """Start a bare zygote as a new program: the agent's end of its socket, and its pid."""
     mine, theirs = socket.socketpair()
-    root = str(Path(rdata.__file__).parent.parent)
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from rdata.core import node; node.zygote()"
-    arguments = [root, str(theirs.fileno()), str(session_folder)]
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
+            interpreter.command("zygote", str(theirs.fileno()), str(session_folder)),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )

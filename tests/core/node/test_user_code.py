@@ -72,6 +72,25 @@ def test_a_script_with_a_sibling_module(tmp_path: Path) -> None:
             program.run()
 
 
+def test_a_working_directory_with_names_of_the_standard_library() -> None:
+    with Program(
+        """
+        from tests.eventually import eventually
+        Path("odd").mkdir()
+        os.chdir("odd")
+        for name in sys.stdlib_module_names:
+            Path(f"{name}.py").write_text("raise ImportError('this is of the user')")
+        rdata.init(num_cpus=1)
+        assert rdata.get(rdata.remote(lambda: 1).remote()) == 1
+        before = parts()["zygote"]
+        os.kill(before, signal.SIGKILL)
+        assert eventually(lambda: parts()["zygote"] != before)
+        assert rdata.get(rdata.remote(lambda: 2).remote()) == 2
+        """
+    ) as program:
+        program.run()
+
+
 def test_a_module_of_a_package_run_by_name(tmp_path: Path) -> None:
     write(
         tmp_path,
