@@ -81,6 +81,11 @@ def is_session(folder: Path) -> bool:
 def create_session(temp_dir: str) -> Session:
     """Make a session folder below `temp_dir`, after sweeping what crashed nodes left there."""
     parent = sessions_folder(temp_dir)
+    if not _is_text(str(parent)):  # as an address, it goes into messages
+        raise NodeStartError(
+            f"the temp dir's path is not UTF-8: {os.fsencode(parent)!r}; set RDATA_TEMP_DIR, or "
+            "TMPDIR, or --temp-dir, to one that is"
+        )
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_private(parent)
@@ -101,6 +106,10 @@ def create_session(temp_dir: str) -> Session:
             "set RDATA_TEMP_DIR, or TMPDIR, or --temp-dir, to a shorter one"
         )
     return session
+
+
+def _is_text(path: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def _make_lock(folder: Path) -> int:

@@ -53,9 +53,9 @@ class Fork(msgspec.Struct, tag=1):
     """Agent → zygote, with three descriptors: control socket, stdout, stderr."""
 
     worker: bytes
-    import_path: list[str]
-    directory: str
-    environment: dict[str, str]
+    import_path: list[bytes]
+    directory: bytes
+    environment: dict[bytes, bytes]
 
 
 class Preload(msgspec.Struct, tag=2):
@@ -174,9 +174,9 @@ class Zygote:
         os.close(stdout)
         os.close(stderr)
         reseed()
-        os.environ.clear()
-        os.environ.update(request.environment)
-        sys.path[:] = request.import_path
+        os.environb.clear()
+        os.environb.update(request.environment)
+        sys.path[:] = map(os.fsdecode, request.import_path)
         importlib.invalidate_caches()
         with contextlib.suppress(OSError):  # gone meanwhile, or not on this machine
             os.chdir(request.directory)

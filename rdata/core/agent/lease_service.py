@@ -265,9 +265,10 @@ class LeaseService:
             return
         import_path, environment = said.import_path, said.environment
         if self._processes.is_guest(job):  # paths and variables of another machine mean little here
-            import_path = [path for path in import_path if Path(path).exists()]
-            import_path += [path for path in sys.path if path not in import_path]
-            environment = dict(os.environ)
+            own = map(os.fsencode, sys.path)
+            import_path = [path for path in import_path if Path(os.fsdecode(path)).exists()]
+            import_path += [path for path in own if path not in import_path]
+            environment = dict(os.environb)
         self._pool.start(worker_id, job, WorkerSetup(import_path, said.directory, environment))
 
     def _name_of(self, process_id: bytes) -> str:

@@ -31,9 +31,9 @@ _MAX_PRELOAD_ENDS = 3  # one that cannot import its modules is done without: for
 class WorkerSetup(Struct, frozen=True):
     """What the workers of a job are forked with."""
 
-    import_path: list[str]
-    directory: str
-    environment: dict[str, str]
+    import_path: list[bytes]
+    directory: bytes
+    environment: dict[bytes, bytes]
 
 
 class WorkerProcess(Struct):

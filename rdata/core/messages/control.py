@@ -33,13 +33,13 @@ class Attached(Control, tag=3, gc=False):
 
 
 class Register(Control, tag=4, gc=False):
-    """Driver → agent: I am a job. `import_path`, `directory`: for its workers."""
+    """Driver → agent: I am a job. For its workers: bytes, as the system has them."""
 
     job: bytes
     pid: int
-    import_path: list[str]
-    directory: str
-    environment: dict[str, str]
+    import_path: list[bytes]
+    directory: bytes
+    environment: dict[bytes, bytes]
     namespace: str
     wants_logs: bool
 

@@ -56,33 +56,40 @@ def _connect(
     home: Home, token: bytes, settings: Settings, namespace: str | None, log_to_driver: bool
 ) -> ClusterRuntime:
     process_id = new_process_id()
+    namespace = namespace or f"job-{process_id.hex()}"
+    hello = _hello(process_id, namespace, log_to_driver)
     try:
         sock = connect_node(home.local_address, settings.connect_timeout_s)
     except OSError as error:
         raise NodeStartError(f"cannot connect to the node: {error}") from error
-    runtime = ClusterRuntime(
-        process_id,
-        home,
-        process_id,
-        token,
-        namespace or f"job-{process_id.hex()}",
-        settings,
-        _print_log,
-    )
+    runtime = ClusterRuntime(process_id, home, process_id, token, namespace, settings, _print_log)
     runtime.start(sock, ClientHandshake(token, ROLE_DRIVER, process_id))
-    hello = m.Register(
-        process_id,
-        os.getpid(),
-        [os.path.abspath(path) for path in sys.path],
-        str(Path.cwd()),
-        {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-        runtime.namespace,
-        log_to_driver,
-    )
-    if not runtime.register(hello, settings.start_timeout_s):
+    try:
+        if not runtime.register(hello, settings.start_timeout_s):
+            raise NodeStartError("the node refused this driver, or did not answer")
+    except BaseException:
         runtime.shutdown()
-        raise NodeStartError("the node refused this driver, or did not answer")
+        raise
     return runtime
+
+
+def _hello(process_id: bytes, namespace: str, log_to_driver: bool) -> m.Register:
+    token_name = os.fsencode(TOKEN_VARIABLE)
+    try:
+        return m.Register(
+            process_id,
+            os.getpid(),
+            [os.fsencode(os.path.abspath(path)) for path in sys.path if isinstance(path, str)],
+            bytes(Path.cwd()),
+            {name: value for name, value in os.environb.items() if name != token_name},
+            namespace,
+            log_to_driver,
+        )
+    except FileNotFoundError:
+        raise NodeStartError(
+            "the working directory of this program has been deleted, and its workers would run "
+            "there: change to one that exists (os.chdir)"
+        ) from None
 
 
 def _print_log(message: m.LogLines) -> None:

@@ -59,28 +59,6 @@ def test_a_node_that_cannot_preload_does_without() -> None:
         program.run()
 
 
-@pytest.mark.parametrize(("num_variables", "num_workers"), [(20, 30), (300, 3)])
-def test_workers_start_at_once_with_a_large_environment(
-    num_variables: int, num_workers: int
-) -> None:
-    with Program(
-        f"""
-        os.environ.update({{f"RDATA_TEST_{{i}}": str(i) * 1000 for i in range({num_variables})}})
-        rdata.init(num_cpus={num_workers})
-
-        @rdata.remote
-        class Reader:
-            def read(self):
-                return {{name: os.environ[name] for name in os.environ if "RDATA_TEST" in name}}
-
-        mine = {{name: os.environ[name] for name in os.environ if "RDATA_TEST" in name}}
-        readers = [Reader.remote() for _ in range({num_workers})]
-        assert rdata.get([reader.read.remote() for reader in readers]) == [mine] * {num_workers}
-        """
-    ) as program:
-        program.run()
-
-
 # ------------------------------------------------------------ notebooks and interrupts
 
 NOTEBOOK = """
@@ -195,79 +173,6 @@ def test_init_and_shutdown_ten_times() -> None:
         assert threading.active_count() == 1, threading.enumerate()
         descriptors = len(os.listdir("/proc/self/fd"))
         assert descriptors < 10, os.listdir("/proc/self/fd")
-        """
-    ) as program:
-        program.run()
-
-
-def test_standard_descriptors_are_closed() -> None:
-    with Program(
-        """
-        for fd in range(3):
-            os.close(fd)
-        rdata.init(num_cpus=1)
-        assert rdata.get(rdata.remote(lambda: 7).remote()) == 7
-        Path("done").touch()
-        """
-    ) as program:
-        program.wait()
-        assert (program.home / "done").exists()
-        program.check_nothing_remains()
-
-
-def test_the_driver_ignores_and_blocks_signals() -> None:
-    with Program(
-        """
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        rdata.init(num_cpus=1)
-
-        @rdata.remote(max_retries=0)
-        def crash():
-            os._exit(3)
-
-        @rdata.remote
-        def run():
-            blocked = list(signal.pthread_sigmask(signal.SIG_BLOCK, []))
-            return subprocess.run(["sh", "-c", "exit 4"]).returncode, blocked
-
-        @rdata.remote
-        def wait():
-            Path("begun").touch()
-            time.sleep(1000)
-
-        for _ in range(7):
-            try:
-                rdata.get(crash.remote())
-            except rdata.exceptions.WorkerCrashedError as error:
-                assert "exit code 3" in str(error), error
-        assert rdata.get(run.remote()) == (4, [])
-        from tests.eventually import eventually
-        waits = wait.remote()
-        assert eventually(Path("begun").exists)
-        rdata.cancel(waits)
-        try:
-            rdata.get(waits)
-        except rdata.exceptions.TaskCancelledError:
-            report(cancelled=True)
-        """
-    ) as program:
-        assert program.report() == {"cancelled": True}
-        program.run()
-
-
-def test_a_worker_has_no_descriptor_of_its_nodes_start() -> None:
-    with Program(
-        """
-        rdata.init(num_cpus=1)
-
-        @rdata.remote
-        def pipes():
-            folder = Path("/proc/self/fd")
-            names = {fd.name: os.readlink(fd) for fd in folder.iterdir() if fd.exists()}
-            return [fd for fd, name in names.items() if name.startswith("pipe:")]
-
-        assert sorted(rdata.get(pipes.remote())) == ["1", "2"]
         """
     ) as program:
         program.run()
@@ -453,32 +358,3 @@ def test_a_task_awaits_its_children() -> None:
     ) as program:
         program.run()
         assert program.out.strip() == "190"
-
-
-@pytest.mark.parametrize("name", ["with a space", "grüße 漢字", "quote'\"$x"])
-def test_a_temp_folder_with_an_odd_name(name: str) -> None:
-    with Program(
-        """
-        session = Path(rdata.init(num_cpus=1)["session_dir"])
-        assert session.is_relative_to(os.environ["TMPDIR"])
-        assert rdata.get(rdata.remote(lambda: 7).remote()) == 7
-        assert len(rdata.get(rdata.remote(lambda: bytes(1_000_000)).remote())) == 1_000_000
-        """,
-        folder_name=name,
-    ) as program:
-        program.run()
-
-
-def test_a_temp_folder_with_too_long_a_name() -> None:
-    with Program(
-        """
-        try:
-            rdata.init(num_cpus=1)
-        except rdata.exceptions.NodeStartError as error:
-            assert "TMPDIR" in str(error), error
-            report(refused=True)
-        """,
-        folder_name="long" * 20,
-    ) as program:
-        assert program.report() == {"refused": True}
-        program.run()
