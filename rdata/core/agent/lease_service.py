@@ -31,6 +31,7 @@ from rdata.core.wire.loop import Loop, Timer
 
 _TICK_S = 2.0
 _URGENT_TICK_S = 0.05  # while somebody waits for a lease
+_MIN_AHEAD = 8  # workers, if there are so many CPUs, though the machine should have fewer
 _ANNOUNCE_AFTER_S = 0.02  # so long a node's state may be older than what others know of it
 
 
@@ -87,8 +88,8 @@ class LeaseService:
 
     def job_started(self, driver: Process) -> None:
         """A driver has come, to this node or another."""
-        num_workers = None if driver.is_local else 0
-        self._act(self.scheduler.job_started(driver.job, time.monotonic(), num_workers))
+        max_ahead = max(_MIN_AHEAD, os.cpu_count() or 1) if driver.is_local else 0
+        self._act(self.scheduler.job_started(driver.job, time.monotonic(), max_ahead))
 
     def detached(self, actor: Process) -> None:
         """A detached actor, of this node or another, is a job of its own from now on."""

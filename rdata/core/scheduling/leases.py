@@ -106,12 +106,15 @@ class LeaseScheduler:
 
     # ------------------------------------------------------------ jobs and workers
 
-    def job_started(self, job: bytes, now: float, num_workers: int | None = None) -> list[Command]:
-        """A driver has come: workers, one a CPU, are started for it ahead of its first task."""
+    def job_started(self, job: bytes, now: float, max_ahead: int | None = None) -> list[Command]:
+        """A driver has come: workers are started for it ahead of its first task, one a CPU.
+
+        No more than `max_ahead`: a node may be told of more CPUs than there are.
+        """
         if job in self._roster.jobs:
             return []
         entered = self._roster.add_job(job)
-        count = self._num_cpus if num_workers is None else num_workers
+        count = self._num_cpus if max_ahead is None else min(self._num_cpus, max_ahead)
         return [self._start(entered) for _ in range(count)]
 
     def job_ended(self, job: bytes, now: float) -> list[Command]:

@@ -29,6 +29,21 @@ def test_workers_start_at_once_with_a_large_environment(
         program.run()
 
 
+@pytest.mark.parametrize("num_cpus", [300, 1e18])
+def test_a_node_is_told_of_more_cpus_than_there_are(num_cpus: float) -> None:
+    with Program(
+        f"""
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+        rdata.init(num_cpus={num_cpus})
+        assert rdata.cluster_resources()["CPU"] == {num_cpus}
+        assert rdata.get(rdata.remote(lambda: 1).remote()) == 1
+        assert len(parts()["workers"]) <= max(8, os.cpu_count())
+        """
+    ) as program:
+        program.run()
+
+
 def test_standard_descriptors_are_closed() -> None:
     with Program(
         """

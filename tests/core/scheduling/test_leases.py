@@ -34,6 +34,12 @@ def test_a_job_starts_a_worker_for_each_whole_cpu(num_cpus: float, num_workers: 
     assert node.do("job_started", JOB) == []
 
 
+def test_a_job_starts_no_more_workers_ahead_than_allowed():
+    node = Node(4)
+    assert len(node.scheduler.job_started(OTHER_JOB, node.now, max_ahead=3)) == 3
+    assert node.scheduler.job_started(b"third", node.now, max_ahead=0) == []
+
+
 def test_a_grant_names_worker_and_resources_and_takes_them():
     node = Node(2)
     (grant,) = node.want()
