@@ -55,10 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--head", action="store_true", help="the first node of a new cluster")
     which.add_argument(
-        "--address", metavar="HOST:PORT", help="join the cluster whose head listens there"
+        "--address",
+        type=_not_empty,
+        metavar="HOST:PORT",
+        help="join the cluster whose head listens there",
     )
     parser.add_argument(
         "--node-ip-address",
+        type=_not_empty,
         metavar="HOST",
         default=DEFAULT_HOST,
         help="address of this machine, at which it listens and others reach it "
@@ -81,18 +85,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--temp-dir",
+        type=_not_empty,
         metavar="FOLDER",
         default=default_temp_dir(),
         help="where the node's folder is made (default: RDATA_TEMP_DIR, or TMPDIR, or /tmp)",
     )
     parser.add_argument(
         "--token-file",
+        type=_not_empty,
         metavar="FILE",
         help=f"the cluster's token, from its head's folder (default: {TOKEN_VARIABLE} in the "
         "environment, or what the cluster's node on this machine has; a new one for a head)",
     )
     parser.add_argument(
         "--journal",
+        type=_not_empty,
         metavar="FILE",
         help="for --head: what a head must know that is started anew, with the same FILE and at "
         "the same address, after this one was killed; its nodes join it again",
@@ -102,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--include-dashboard", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--disable-usage-stats", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+def _not_empty(text: str) -> str:
+    if not text:  # a shell's variable that is not set
+        raise argparse.ArgumentTypeError("its value is empty")
+    return text
 
 
 def _options(given: argparse.Namespace, settings: Settings) -> NodeOptions:

@@ -313,3 +313,14 @@ def test_stop_kills_what_does_not_end(shell: Shell, head: str) -> None:
     said = shell("stop", "--force", RDATA_CONNECT_TIMEOUT_S="0.5")
     assert (said.code, said.err) == (0, "")
     assert shell.is_clean()
+
+
+@pytest.mark.parametrize(
+    "option", ["address", "node-ip-address", "temp-dir", "token-file", "journal"]
+)
+def test_an_empty_value_is_no_value(shell: Shell, option: str) -> None:
+    head = [] if option == "address" else ["--head"]
+    said = shell("start", *head, "--port=0", f"--{option}=")
+    assert said.code == 2
+    assert f"--{option}: its value is empty" in said.err
+    assert not shell.nodes()
