@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from rdata.errors import NodeStartError
 
 _FOLDER_NAME = re.compile(r"\d{8}-\d{6}-\d+")  # as create_session makes them
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 108 bytes, with its end mark
+_MAX_RACES = 100  # that a node's start may lose against the ends of others
 
 
 class Session:
@@ -87,12 +89,7 @@ def create_session(temp_dir: str) -> Session:
             "TMPDIR, or --temp-dir, to one that is"
         )
     try:
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(parent)
-        sweep(parent)
-        parent.mkdir(mode=0o700, exist_ok=True)  # another node's end may just have removed it
-        folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        folder.mkdir(mode=0o700)
+        folder = _make_folder(parent)
         (folder / "logs").mkdir()
         lock_fd = _make_lock(folder)
     except OSError as error:
@@ -106,6 +103,22 @@ def create_session(temp_dir: str) -> Session:
             "set RDATA_TEMP_DIR, or TMPDIR, or --temp-dir, to a shorter one"
         )
     return session
+
+
+def _make_folder(parent: Path) -> Path:
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    for attempt in itertools.count():
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_private(parent)
+            sweep(parent)
+            (parent / name).mkdir(mode=0o700)
+        except (FileNotFoundError, FileExistsError):  # another node's end may remove `parent`
+            if attempt == _MAX_RACES:
+                raise
+        else:
+            break
+    return parent / name
 
 
 def _is_text(path: str) -> bool:

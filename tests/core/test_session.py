@@ -105,6 +105,24 @@ def test_removal_leaves_other_nodes_alone(temp_dir: Path) -> None:
     assert other.exists()
 
 
+def test_another_nodes_end_removes_the_folder_above(
+    temp_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, removed = Path.mkdir, []
+
+    def remove_first(folder: Path, *arguments: int, **options: bool) -> None:
+        if sessions.is_session(folder) and len(removed) < 3:
+            folder.parent.rmdir()
+            removed.append(folder)
+        mkdir(folder, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", remove_first)
+    session = create_session(str(temp_dir))
+    assert len(removed) == 3
+    assert session.logs.is_dir()
+    end(session)
+
+
 def test_a_path_too_long_for_a_socket_is_refused(temp_dir: Path) -> None:
     long = temp_dir / ("d" * 100)
     num_open = len(os.listdir("/proc/self/fd"))
