@@ -285,8 +285,10 @@ def test_the_agent_is_killed() -> None:
 @pytest.mark.parametrize("state", ["preloaded", "orphaned subprocess", "actor", "objects"])
 def test_the_agent_is_killed_and_the_driver_lives_on(state: str) -> None:
     with Program(in_state(state, "exit") + "\ntime.sleep(1000)") as program:
-        os.kill(program.report()["agent"], signal.SIGKILL)
+        agent = program.report()["agent"]
+        os.kill(agent, signal.SIGKILL)
         program.check_nothing_remains()
+        assert until(lambda: not Path(f"/proc/{agent}").exists(), PROMISE_S * NOISE)  # no zombie
 
 
 def test_the_agent_is_killed_and_one_zygote_sees_it_late() -> None:
@@ -358,6 +360,7 @@ def test_a_zygote_is_killed(part: str, is_preloaded: bool) -> None:
         assert program.report()["after"] == [0, 1, 2, 3]
         after = program.report()
         assert after[part] != before[part]
+        assert not Path(f"/proc/{before[part]}").exists()
         assert after["agent"] == before["agent"]
         program.run()
 

@@ -74,8 +74,6 @@ class WorkerPool:
         self._num_bare_ends = 0
         self._num_preload_ends = 0
         self._is_closed = False
-        self._preloaded_pid = 0
-        self.is_preloaded = False
         self._when_preloaded: list[Callable[[], None]] = []
         self._bare, self._bare_pid = self._connect(first_zygote[0]), first_zygote[1]
         self._preloaded = self._start_preload()
@@ -120,7 +118,7 @@ class WorkerPool:
 
     def _start_preload(self) -> Connection:
         mine, theirs = socket.socketpair()
-        self.is_preloaded = False
+        self.is_preloaded, self._preloaded_pid = False, 0
         self._bare.send(Preload(), [theirs.detach()])
         return self._connect(mine)
 
@@ -148,6 +146,9 @@ class WorkerPool:
             return
         was_bare = gone is self._bare
         if was_bare:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self._bare_pid, signal.SIGKILL)
+                os.waitpid(self._bare_pid, 0)
             self._num_bare_ends += 1
             if self._num_bare_ends > _MAX_ZYGOTE_ENDS:
                 self._on_failure("its zygote process ended again and again")

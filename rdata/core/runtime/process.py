@@ -453,12 +453,16 @@ class NodeProcess:
     def _agent_gone(self, connection: Connection, reason: str) -> None:
         if self.host is not None:
             os._exit(1)  # a worker does not outlive its node
+        was_expected = self._failure is not None
         self._fail(
             NodeDiedError(
                 f"the node has ended ({reason}): its agent was killed, or the machine ran out of "
                 "memory. rdata.shutdown() and rdata.init() start anew"
             )
         )
+        if self._at_shutdown is not None and not was_expected:
+            # Lest an embedded node stay a zombie; it may take its time to end.
+            threading.Thread(target=self._at_shutdown, name="rdata-reap", daemon=True).start()
 
     def _call_back(self, callback: Callable[[], None]) -> None:
         """Run a callback of the program's on the thread for those."""
