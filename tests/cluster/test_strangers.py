@@ -143,7 +143,7 @@ def test_a_first_frame_that_is_none_ends_the_connection(place: tuple[str, int]) 
         b"\0\0\0\0",
         b"\4\0\0\0junk",
         encode_frame(m.Done(1)),
-        encode_frame(m.Register(GUEST, 1, [], "/", {}, "", False)),  # a driver is of the machine
+        encode_frame(m.Register(GUEST, 1, [], b"/", {}, "", False)),  # a driver is of the machine
     ):
         with knock(place) as sock:
             prove(sock, ClientHandshake(TOKEN, ROLE_DRIVER, GUEST))

@@ -23,7 +23,7 @@ from tests.eventually import eventually
 TOKEN = b"the cluster's token"
 GUEST = b"guest_id"
 ATTACH = m.Attach(b"a worker")
-REGISTER = m.Register(b"job", 1, ["/a path"] * 100, "/", {"A": "variable"}, "", True)
+REGISTER = m.Register(b"job", 1, [b"/a path"] * 100, b"/", {b"A": b"variable"}, "", True)
 
 
 @dataclass
