@@ -94,7 +94,10 @@ class ObjectRef:
 
 
 class _Future(concurrent.futures.Future[Any]):
-    """One whose callbacks have a thread of their own: they delay no other future."""
+    """One whose callbacks have a thread of their own: they delay no other future.
+
+    Python has no public hook for that. Typeshed does not know the private one, hence the ignores.
+    """
 
     def _invoke_callbacks(self) -> None:  # what the base calls when it is done
         if self._done_callbacks:  # type: ignore[attr-defined]  # of the base
