@@ -32,7 +32,7 @@ class Settings(Struct, frozen=True):
         100 * 1024
     )  # larger values go to shared memory: one copy, not three
     batch_bytes: _Size = 256 * 1024  # a frame's bound; larger: a cancel waits longer behind it
-    batch_target_s: _Seconds = 0.04  # work sent ahead per worker; longer: more to take back
+    batch_target_s: _Seconds = 0.08  # work sent ahead per worker; longer: more to take back
     lease_idle_s: _Seconds = 0.5  # shorter: more handshakes; longer: workers kept from others
     worker_idle_s: _Seconds = 30.0  # idle workers beyond one a CPU end after this
     store_fraction: _Part = 0.3  # of the memory within the cgroup's limit

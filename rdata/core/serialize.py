@@ -11,55 +11,34 @@ Numbers, strings, bytes and None need none of it: messages carry such atoms as t
 
 from __future__ import annotations
 
-import copyreg
-import inspect
-import io
 import linecache
 import os
 import pickle
 import re
 import struct
 import sys
-import threading
-import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from traceback import StackSummary, TracebackException
 from typing import Any
 
-import cloudpickle
-
 import rdata
+from rdata.core import pickling
 from rdata.core.object_ref import ObjectRef
-from rdata.errors import (
-    RdataError,
-    SerializationError,
-    TaskError,
-    exception_parts,
-    rebuild,
-    report_of,
-    set_attributes,
-    story_of,
-)
-from rdata.lazy import np, pa
+from rdata.core.pickling import PROTOCOL, RestoreRef
+from rdata.errors import RdataError, SerializationError, TaskError, report_of, story_of
 
 _ALIGNMENT = 64
 _HEAD = struct.Struct("<BxxxI")
 _ATOMS = frozenset({int, float, str, bytes, bool, type(None)})
 _ATOM_BYTES = 9  # of a number in a message, at most
 _MIN_INT, _MAX_INT = -(1 << 63), (1 << 64) - 1  # that a message can carry
-_CLOUDPICKLE_REDUCERS = cloudpickle.Pickler.dispatch_table.maps[0]  # without copyreg's
-_reduce_code = _CLOUDPICKLE_REDUCERS[types.CodeType]
 _MAX_ERROR_BYTES = 64 << 20  # a quarter of a frame: errors never lie in the store
 _MAX_WORDS = 1 << 20  # of the text of a larger one
-_PLAIN_ITEMS = 32  # past this, cloudpickle's C loop is faster than checking types here
-_PLAIN_LEVELS = 4  # deeper ones may be cycles, or share what each look at would count again
+_MAX_ATOMS = 32  # of a message; past this, C code is faster than checking types here
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in .+')  # of a traceback
 _PACKAGE_FOLDER = str(Path(rdata.__file__).absolute().parent) + os.sep
-
-RestoreRef = Callable[[bytes, str], ObjectRef]
-_loading = threading.local()
 
 
 class Serialized:
@@ -104,13 +83,10 @@ class Serialized:
 
 def dumps(value: Any, what: str = "") -> Serialized:
     """Serialize the value; raises SerializationError, naming it `what`, if it cannot travel."""
-    if is_plain(value):
-        return Serialized(pickle.dumps(value, protocol=5))
     buffers: list[pickle.PickleBuffer] = []
     refs: list[ObjectRef] = []
-    stream = io.BytesIO()
     try:
-        _Pickler(stream, buffers, refs).dump(value)
+        pickled = pickling.dump(value, buffers, refs)
         views = [buffer.raw() for buffer in buffers]
     except MemoryError:
         raise
@@ -120,7 +96,7 @@ def dumps(value: Any, what: str = "") -> Serialized:
         raise SerializationError(
             f"{subject} cannot be sent to another process: {_why_not(error)}"
         ) from error
-    return Serialized(stream.getvalue(), views, refs)
+    return Serialized(pickled, views, refs)
 
 
 def refuse_argument(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -139,15 +115,9 @@ def _why_not(error: Exception) -> str:
     )
 
 
-def copy_of_table(value: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
-    """The same rows, as a reader has them: in memory that nobody can change."""
-    read = _read_table if type(value) is pa.Table else _read_record_batch
-    return read(_as_ipc(value).raw().toreadonly())
-
-
 def size_of_atoms(values: tuple[Any, ...], limit: int) -> int:
     """Bytes that these take in a message as they are, at most; -1: not so, or beyond `limit`."""
-    if len(values) > _PLAIN_ITEMS:
+    if len(values) > _MAX_ATOMS:
         return -1
     size = _ATOM_BYTES * len(values)
     for value in values:
@@ -173,50 +143,13 @@ def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
     `restore_ref(id, owner)` makes the references inside; None if there are none. Raises
     SerializationError if a module or a class that the value needs is missing here.
     """
-    if restore_ref is None:
-        return _loads(data)
-    outer = getattr(_loading, "restore_ref", None)
-    _loading.restore_ref = restore_ref
-    try:
-        return _loads(data)
-    finally:
-        _loading.restore_ref = outer
-
-
-def _loads(data: bytes | memoryview) -> Any:
     try:
         form = data[0]
         if form != 1:
-            return pickle.loads(data)
-        pickled, buffers = _split(memoryview(data).toreadonly())
-        return pickle.loads(pickled, buffers=buffers)
+            return pickling.load(data, (), restore_ref)
+        return pickling.load(*_split(memoryview(data).toreadonly()), restore_ref)
     except (ImportError, AttributeError) as error:
         raise SerializationError(_what_is_missing(error)) from error
-
-
-def is_plain(value: Any, levels: int = _PLAIN_LEVELS) -> bool:
-    """Tell whether the value consists of built-in types only, by exact type, and is small.
-
-    Plain pickle would send an instance of a class in `__main__` by a name which the worker lacks.
-    """
-    kind = type(value)
-    if kind in _ATOMS:
-        return True
-    if kind is tuple or kind is list:
-        return _are_plain(value, len(value), levels)
-    if kind is dict:
-        count = len(value)
-        return _are_plain(value, count, levels) and _are_plain(value.values(), count, levels)
-    return False
-
-
-def _are_plain(values: Iterable[Any], count: int, levels: int) -> bool:
-    if count > _PLAIN_ITEMS or not levels:
-        return False
-    for value in values:  # a generator would cost more than all the rest
-        if type(value) not in _ATOMS and not is_plain(value, levels - 1):
-            return False
-    return True
 
 
 def dump_error(error: BaseException, origin: str, refs: list[ObjectRef] | None = None) -> bytes:
@@ -237,10 +170,10 @@ def dump_error(error: BaseException, origin: str, refs: list[ObjectRef] | None =
         value, pickled = Serialized(b""), b""
     if refs is not None:
         refs.extend(value.refs)
-    data = pickle.dumps((origin, frames, text, pickled), protocol=5)
+    data = pickle.dumps((origin, frames, text, pickled), PROTOCOL)
     if len(data) > _MAX_ERROR_BYTES:
         words = frames[:_MAX_WORDS], text[:_MAX_WORDS]
-        data = pickle.dumps((origin, *words, b""), protocol=5)
+        data = pickle.dumps((origin, *words, b""), PROTOCOL)
     return data
 
 
@@ -263,7 +196,7 @@ def load_error(data: bytes, restore_ref: RestoreRef) -> BaseException:
 
 def dump_system_error(error: RdataError) -> bytes:
     """An error that rdata itself reports as a task's outcome."""
-    return pickle.dumps(("", "", str(error), dumps(error).to_bytes()), protocol=5)
+    return pickle.dumps(("", "", str(error), dumps(error).to_bytes()), PROTOCOL)
 
 
 def format_user_frames(report: TracebackException) -> str:
@@ -288,101 +221,6 @@ def _with_source(frames: str) -> str:
             source = linecache.getline(frame["file"], int(frame["line"])).strip()
             lines += [f"    {source}"] if source else []
     return "\n".join(lines)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Cloudpickle's, with little to do for what plain pickle can send."""
-
-    # The C code looks up each kind of instance here: its own table in C, cloudpickle's in Python.
-    dispatch_table = copyreg.dispatch_table
-
-    def __init__(
-        self, stream: io.BytesIO, buffers: list[pickle.PickleBuffer], refs: list[ObjectRef]
-    ) -> None:
-        super().__init__(stream, protocol=5, buffer_callback=buffers.append)
-        self._refs = refs
-
-    def reducer_override(self, value: Any) -> Any:
-        kind = type(value)
-        if kind is type and _is_importable(value):
-            return NotImplemented
-        if kind is types.FunctionType or issubclass(kind, type):
-            reduced = super().reducer_override(value)
-            return _with_slots(value, reduced) if "__slots__" in vars(value) else reduced
-        if kind is ObjectRef:
-            self._refs.append(value)
-            return _restore_ref, (value.id, value.owner)
-        if kind is types.CodeType:
-            # Cloudpickle (3.1.3) leaves the file out; tracebacks need it. A copy, as it has of
-            # all strings there: the same code gives the same bytes, whatever was interned.
-            return _restore_code, ("".join(value.co_filename), *_reduce_code(value))
-        if kind in _CLOUDPICKLE_REDUCERS:
-            return _CLOUDPICKLE_REDUCERS[kind](value)
-        if issubclass(kind, BaseException) and _has_own_constructor(kind):
-            args, attributes = exception_parts(value)
-            return rebuild, (kind, args), attributes, None, None, set_attributes
-        if "numpy" in sys.modules and kind is np.ndarray and not value.flags.forc:
-            # NumPy lends only memory without gaps, and would copy these into the pickle.
-            return np.ascontiguousarray(value).__reduce_ex__(5)
-        if "pyarrow" in sys.modules:
-            if kind is pa.Table:
-                return _read_table, (_as_ipc(value),)
-            if kind is pa.RecordBatch:
-                return _read_record_batch, (_as_ipc(value),)
-        return NotImplemented
-
-
-def _is_importable(cls: type) -> bool:
-    """Tell whether a reader finds the class by its name: what most instances refer to."""
-    module = cls.__module__
-    if module == "__main__" or module not in sys.modules:
-        return False
-    return (
-        getattr(sys.modules[module], cls.__qualname__, None) is cls
-        and not cloudpickle.list_registry_pickle_by_value()
-    )
-
-
-def _has_own_constructor(cls: type[BaseException]) -> bool:
-    """Tell whether unpickling would call a constructor that may want other arguments."""
-    is_pickled_its_own_way = inspect.isfunction(cls.__reduce__) or inspect.isfunction(
-        cls.__reduce_ex__
-    )
-    return not is_pickled_its_own_way and inspect.isfunction(cls.__init__)
-
-
-def _with_slots(cls: type, reduced: Any) -> Any:
-    """Cloudpickle sets `__slots__` when the class is made, too late to make slots of them."""
-    if reduced is not NotImplemented and reduced[0].__name__ == "_make_skeleton_class":
-        reduced[1][3]["__slots__"] = vars(cls)["__slots__"]
-    return reduced
-
-
-def _restore_code(filename: str, make: Callable[..., types.CodeType], args: Any) -> types.CodeType:
-    return make(*args).replace(co_filename=filename)
-
-
-def _restore_ref(id: bytes, owner: str) -> ObjectRef:
-    restore: RestoreRef | None = getattr(_loading, "restore_ref", None)
-    if restore is None:
-        raise SerializationError("an ObjectRef was unpickled outside of rdata")
-    return restore(id, owner)
-
-
-def _as_ipc(table: pa.Table | pa.RecordBatch) -> pickle.PickleBuffer:
-    # IPC, and not Arrow's own pickling: a slice then takes along its own rows only.
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write(table)
-    return pickle.PickleBuffer(sink.getvalue())
-
-
-def _read_table(buffer: memoryview) -> pa.Table:
-    return pa.ipc.open_stream(pa.py_buffer(buffer)).read_all()
-
-
-def _read_record_batch(buffer: memoryview) -> pa.RecordBatch:
-    return pa.ipc.open_stream(pa.py_buffer(buffer)).read_next_batch()
 
 
 def _split(data: memoryview) -> tuple[memoryview, list[memoryview]]:

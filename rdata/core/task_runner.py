@@ -29,7 +29,7 @@ from rdata.core.runtime.decoder import CallDecoder
 from rdata.core.runtime.seam import RuntimeContext
 from rdata.errors import RdataError, TaskCancelledError, TaskError, describe
 
-_FLUSH_AFTER_S = 0.016  # replies wait so long for company; longer: results of short tasks late
+_FLUSH_AFTER_S = 0.032  # replies wait so long for company; longer: results of short tasks late
 _MAX_BATCH_BYTES = 256 * 1024
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import logging
 import math
 import multiprocessing
+import operator
+import re
+import signal
 import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import cloudpickle
@@ -26,7 +32,7 @@ from hypothesis import strategies as st
 
 from rdata.core import messages as m
 from rdata.core.object_ref import ObjectRef
-from rdata.core.serialize import dumps, is_plain, loads, size_of_atoms
+from rdata.core.serialize import dumps, loads, size_of_atoms
 from rdata.errors import SerializationError
 
 HASHABLE = st.one_of(
@@ -143,18 +149,31 @@ def test_what_is_shared_costs_once() -> None:
     assert dumps(shared).size < 1000
 
 
-def test_only_small_values_of_builtins_are_plain() -> None:
-    class Number(int):
-        """Which another process does not have."""
+class Counted:
+    """Which other processes can import."""
 
-    assert is_plain((1, "a", {"b": [None, 2.5, b"c"]}))
-    assert not is_plain(Number(1))
-    assert not is_plain([Number(1)])
-    assert not is_plain({Number(1): 1})
-    assert not is_plain({1: Number(1)})
-    assert not is_plain(list(range(1000)))
-    assert not is_plain({1, 2})
-    assert not is_plain(int)
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+def test_what_copyreg_learns_later_counts() -> None:
+    assert round_trip(Counted(1)).count == 1
+    try:
+        for more in (1, 2):  # the second in the place of the first
+            copyreg.pickle(Counted, lambda value, more=more: (Counted, (value.count + more,)))
+            assert round_trip([Counted(1)])[0].count == 1 + more
+    finally:
+        del copyreg.dispatch_table[Counted]
+    assert round_trip(Counted(1)).count == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [signal.SIGINT, re.RegexFlag, Sized, [Decimal("1.5"), Fraction(1, 3)], operator.add, Counted],
+    ids=repr,
+)
+def test_what_others_can_import_comes_back(value: Any) -> None:
+    assert are_alike(round_trip(value), value)
 
 
 # ---------------------------------------------------------------- arrays
@@ -379,6 +398,18 @@ def test_classes_of_main_travel_by_value(
     assert elsewhere(dumps(program.make(3)).to_bytes(), monkeypatch)(4).y == 4
 
 
+def test_what_others_lack_may_lie_beside_what_they_have(
+    program: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.arange(1000)
+    for lacking in (program.Point(1), program.make, lambda: 1):
+        serialized = dumps([Fraction(1, 3), array, lacking, "__main__"])
+        assert serialized.size < 2 * array.nbytes
+        third, back, _, text = elsewhere(serialized.to_bytes(), monkeypatch)
+        assert (third, text) == (Fraction(1, 3), "__main__")
+        assert (back == array).all()
+
+
 def _points(value: Any) -> Iterator[Any]:
     for item in value.values() if isinstance(value, dict) else value:
         yield from item if isinstance(item, tuple) else [item]
@@ -426,6 +457,7 @@ def test_a_class_travels_by_value_where_its_name_leads_elsewhere(
     exec("class Point:\n    x = 1\n", module.__dict__)
     old = module.__dict__["Point"]
     assert round_trip(old) is old
+    assert type(round_trip(old())) is old
     exec("class Point:\n    x = 2\n", module.__dict__)  # as a notebook's cell that ran again
     assert round_trip(old()).x == 1
     cloudpickle.register_pickle_by_value(module)

@@ -47,7 +47,7 @@ from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop, Timer
 from rdata.errors import GetTimeoutError, NodeDiedError, ObjectLostError
 
-_TICK_S = 0.02
+_TICK_S = 0.05
 _FLUSH_AFTER_S = 0.002  # calls of a burst are held back so long at most; shorter: smaller frames
 _DRAIN_AFTER_S = 0.01  # references that go one by one are let go of together
 

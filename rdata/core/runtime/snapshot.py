@@ -7,7 +7,8 @@ from types import NoneType
 from typing import Any
 
 from rdata.core.object_ref import ObjectRef
-from rdata.core.serialize import copy_of_table, dumps, loads, refuse_argument
+from rdata.core.pickling import copy_of_table
+from rdata.core.serialize import dumps, loads, refuse_argument
 from rdata.errors import SerializationError
 from rdata.lazy import pa
 

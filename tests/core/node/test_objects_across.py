@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 import rdata
+from rdata.core import serialize
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("node")
@@ -357,14 +357,14 @@ def test_workers_do_not_collect_descriptors() -> None:
 
 def test_a_large_argument_is_pickled_once(node: None, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    dumps = pickle.dumps
+    dumps = serialize.dumps
 
-    def counted(value: object, protocol: int | None = None) -> bytes:
-        data = dumps(value, protocol)
-        sizes.append(len(data))
-        return data
+    def counted(value: object, what: str = "") -> serialize.Serialized:
+        serialized = dumps(value, what)
+        sizes.append(serialized.size)
+        return serialized
 
-    monkeypatch.setattr(pickle, "dumps", counted)
+    monkeypatch.setattr(serialize, "dumps", counted)
     text = "x" * 1_000_000
     assert rdata.get(rdata.remote(len).remote(text)) == 1_000_000
     assert sum(size > 1_000_000 for size in sizes) == 1
