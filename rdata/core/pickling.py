@@ -39,13 +39,24 @@ _loading = threading.local()
 
 def dump(value: Any, buffers: list[pickle.PickleBuffer], refs: list[ObjectRef]) -> bytes:
     """Pickle any value; its large memory is added to `buffers`, its references to `refs`."""
-    data = _dump_importable(value, buffers)
-    if data is None:
-        buffers.clear()
+    if not cloudpickle.list_registry_pickle_by_value():
+        if len(copyreg.dispatch_table) != _importable.num_registered:
+            _importable.forget()
         stream = io.BytesIO()
-        _AnyPickler(stream, buffers, refs).dump(value)
-        data = stream.getvalue()
-    return data
+        try:
+            _ImportablePickler(stream, PROTOCOL, buffer_callback=buffers.append).dump(value)
+        except MemoryError:
+            raise
+        except Exception:  # any, of which the other pickler says what is wrong
+            buffers.clear()
+        else:
+            data = stream.getvalue()
+            if b"__main__" not in data:  # as the module of a class or a function
+                return data
+            buffers.clear()
+    stream = io.BytesIO()
+    _AnyPickler(stream, buffers, refs).dump(value)
+    return stream.getvalue()
 
 
 def load(
@@ -62,24 +73,6 @@ def load(
         _loading.restore_ref = outer
 
 
-def _dump_importable(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes | None:
-    """The pickle; None if it has to be made by `_AnyPickler`."""
-    if cloudpickle.list_registry_pickle_by_value():
-        return None
-    if len(copyreg.dispatch_table) != _importable.num_registered:
-        _importable.clear()
-        _importable.num_registered = len(copyreg.dispatch_table)
-    stream = io.BytesIO()
-    try:
-        _ImportablePickler(stream, PROTOCOL, buffer_callback=buffers.append).dump(value)
-    except MemoryError:
-        raise
-    except Exception:  # any, of which the other pickler says what is wrong
-        return None
-    data = stream.getvalue()
-    return None if b"__main__" in data else data  # functions and classes, not asked for here
-
-
 class _NotImportableError(Exception):
     """The value holds something that takes more than a name to be found in another process."""
 
@@ -87,7 +80,12 @@ class _NotImportableError(Exception):
 class _ImportableReducers(dict[type, _Reducer]):
     """By class, what reduces its instances. Raises _NotImportableError at the others."""
 
-    num_registered = 0  # classes in copyreg's table when these were looked up
+    num_registered = 0  # with copyreg, when these were looked up
+
+    def forget(self) -> None:
+        """Another class is registered: it may be one of these."""
+        self.clear()
+        self.num_registered = len(copyreg.dispatch_table)
 
     def __missing__(self, kind: type) -> _Reducer:
         if kind in copyreg.dispatch_table:  # not kept: it may be registered anew
