@@ -34,12 +34,13 @@ _reduce_code = _CLOUDPICKLE_REDUCERS[types.CodeType]
 # C code, as everything that pickling most values takes.
 _reduce_instance = operator.methodcaller("__reduce_ex__", PROTOCOL)
 _reduce_class = operator.attrgetter("__qualname__")
+_BY_VALUE = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES  # the registry, not a copy of it
 _loading = threading.local()
 
 
 def dump(value: Any, buffers: list[pickle.PickleBuffer], refs: list[ObjectRef]) -> bytes:
     """Pickle any value; its large memory is added to `buffers`, its references to `refs`."""
-    if not cloudpickle.list_registry_pickle_by_value():
+    if not _BY_VALUE:
         if len(copyreg.dispatch_table) != _importable.num_registered:
             _importable.forget()
         stream = io.BytesIO()
@@ -163,10 +164,7 @@ def _is_importable(cls: type) -> bool:
     module = cls.__module__
     if module == "__main__" or module not in sys.modules:
         return False
-    return (
-        getattr(sys.modules[module], cls.__qualname__, None) is cls
-        and not cloudpickle.list_registry_pickle_by_value()
-    )
+    return getattr(sys.modules[module], cls.__qualname__, None) is cls and not _BY_VALUE
 
 
 def _has_own_constructor(cls: type[BaseException]) -> bool:

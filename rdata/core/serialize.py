@@ -23,6 +23,8 @@ from pathlib import Path
 from traceback import StackSummary, TracebackException
 from typing import Any
 
+from msgspec import Struct
+
 import rdata
 from rdata.core import pickling
 from rdata.core.object_ref import ObjectRef
@@ -41,22 +43,13 @@ _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in .+')  # of a
 _PACKAGE_FOLDER = str(Path(rdata.__file__).absolute().parent) + os.sep
 
 
-class Serialized:
+class Serialized(Struct, gc=False, eq=False):
     """A value as bytes that are not yet in one place: a pickle and the buffers beside it."""
 
-    __slots__ = ("_buffers", "_pickle", "refs", "size")
-
-    def __init__(
-        self, pickled: bytes, buffers: Sequence[memoryview] = (), refs: Sequence[ObjectRef] = ()
-    ) -> None:
-        self._pickle = pickled
-        self._buffers = buffers
-        self.refs = refs
-        self.size = len(pickled)
-        if buffers:
-            self.size = _after_head(len(buffers), len(pickled))
-            for buffer in buffers:
-                self.size = _aligned(self.size) + buffer.nbytes
+    pickled: bytes
+    size: int
+    refs: Sequence[ObjectRef] = ()
+    buffers: Sequence[memoryview] = ()
 
     def ref_owners(self) -> tuple[tuple[bytes, str], ...]:
         """The references inside, as messages carry them: (object id, owner's address)."""
@@ -65,20 +58,20 @@ class Serialized:
 
     def parts(self) -> list[bytes | memoryview]:
         """All of it, as pieces to be written one after the other."""
-        if not self._buffers:
-            return [self._pickle]
-        sizes = [len(self._pickle), *(buffer.nbytes for buffer in self._buffers)]
-        head = _HEAD.pack(1, len(self._buffers)) + struct.pack(f"<{len(sizes)}Q", *sizes)
-        pieces: list[bytes | memoryview] = [head, self._pickle]
-        at = len(head) + len(self._pickle)
-        for buffer in self._buffers:
+        if not self.buffers:
+            return [self.pickled]
+        sizes = [len(self.pickled), *(buffer.nbytes for buffer in self.buffers)]
+        head = _HEAD.pack(1, len(self.buffers)) + struct.pack(f"<{len(sizes)}Q", *sizes)
+        pieces: list[bytes | memoryview] = [head, self.pickled]
+        at = len(head) + len(self.pickled)
+        for buffer in self.buffers:
             pieces += [bytes(_aligned(at) - at), buffer]
             at = _aligned(at) + buffer.nbytes
         return pieces
 
     def to_bytes(self) -> bytes:
         """All of it in one bytes object."""
-        return self._pickle if not self._buffers else b"".join(self.parts())
+        return self.pickled if not self.buffers else b"".join(self.parts())
 
 
 def dumps(value: Any, what: str = "") -> Serialized:
@@ -87,6 +80,8 @@ def dumps(value: Any, what: str = "") -> Serialized:
     refs: list[ObjectRef] = []
     try:
         pickled = pickling.dump(value, buffers, refs)
+        if not buffers:  # as for most values
+            return Serialized(pickled, len(pickled), refs)
         views = [buffer.raw() for buffer in buffers]
     except MemoryError:
         raise
@@ -96,7 +91,10 @@ def dumps(value: Any, what: str = "") -> Serialized:
         raise SerializationError(
             f"{subject} cannot be sent to another process: {_why_not(error)}"
         ) from error
-    return Serialized(pickled, views, refs)
+    size = _after_head(len(views), len(pickled))
+    for view in views:
+        size = _aligned(size) + view.nbytes
+    return Serialized(pickled, size, refs, views)
 
 
 def refuse_argument(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -167,7 +165,7 @@ def dump_error(error: BaseException, origin: str, refs: list[ObjectRef] | None =
         value = dumps(error)
         pickled = value.to_bytes()
     except Exception:  # memory may be short, too
-        value, pickled = Serialized(b""), b""
+        value, pickled = Serialized(b"", 0), b""
     if refs is not None:
         refs.extend(value.refs)
     data = pickle.dumps((origin, frames, text, pickled), PROTOCOL)

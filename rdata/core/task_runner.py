@@ -272,20 +272,17 @@ class TaskRunner:
         while True:
             with self._runtime.lock:  # once a call, for what follows one and what precedes the next
                 if call is not None:
-                    self._ended(call, reply)
+                    self._running = None
+                    if call.num_waits:  # threads that outlive their task
+                        self._go_on()
+                    if reply is not None:
+                        self._reply(call, reply)
                 if not self._queue:
                     return
                 call = self._running = self._queue.popleft()
                 if self._replies and self._must_be_known(call):
                     self._send_replies()
             reply = self._run_call(call)
-
-    def _ended(self, call: _Call, reply: m.Reply | None) -> None:
-        self._running = None
-        if call.num_waits:  # threads that outlive their task
-            self._go_on()
-        if reply is not None:
-            self._reply(call, reply)
 
     def _must_be_known(self, call: _Call) -> bool:
         """Whether what has finished must not be lost if this call ends the process."""
@@ -309,7 +306,8 @@ class TaskRunner:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
-        self._decoder.forget_unread()
+        if self._decoder.asked_for:
+            self._decoder.forget_unread()
         is_retryable = is_error and message.retry_exceptions
         reply = m.Reply(message.id, message.attempt, run_s, values, num_items, is_retryable)
         if not adopted:

@@ -20,7 +20,7 @@ class CallDecoder:
         self._functions: dict[bytes, Any] = {}
         self._blobs: dict[bytes, dict[bytes, m.FunctionBlob]] = {}  # by function, submitter
         self._forgotten: set[tuple[bytes, bytes]] = set()  # functions, and who will not send them
-        self._wanted: list[bytes] = []  # objects that the store was asked for, for this call
+        self.asked_for: list[bytes] = []  # of the store, for this call
 
     def learn(self, blob: m.FunctionBlob, submitter: bytes) -> None:
         """Calls of that function will come from there."""
@@ -102,14 +102,13 @@ class CallDecoder:
         ]
         if len(message.known) <= _MAX_NESTED:
             wanted += [object_id for object_id, value in message.known if value.node == here]
-        self._wanted = wanted
+        self.asked_for = wanted
         self._runtime.store.ask_for(wanted)
 
     def forget_unread(self) -> None:
         """The call is over: let go of what was asked for, and not read."""
-        if self._wanted:
-            self._runtime.store.forget_asked(self._wanted)
-            self._wanted = []
+        self._runtime.store.forget_asked(self.asked_for)
+        self.asked_for = []
 
     def _argument(self, argument: m.Argument, adopted: list[bytes]) -> Any:
         try:
