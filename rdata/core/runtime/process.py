@@ -335,8 +335,8 @@ class NodeProcess:
 
     def _tick(self) -> None:
         with self.lock:
-            self._let_go()
             is_needed = self.tasks.tick()
+            self._let_go()
             self._timer = self.loop.call_later(_TICK_S, self._tick) if is_needed else None
         self.store.flush()
 
@@ -424,6 +424,7 @@ class NodeProcess:
             case _:
                 with self.lock:
                     self._table_message(message)
+                    self._let_go()
 
     def _table_message(self, message: m.Control) -> None:
         """About tasks and actors."""
@@ -449,6 +450,7 @@ class NodeProcess:
             self.objects.process_gone(process, reason)
             if self.host is not None:
                 self.host.process_gone(process)
+            self._let_go()
 
     def _agent_gone(self, connection: Connection, reason: str) -> None:
         if self.host is not None:
