@@ -46,11 +46,11 @@ def test_what_is_sent_before_it_is_connected_arrives(loop: Loop) -> None:
 
 
 def test_a_port_where_nobody_listens_ends_the_connection(loop: Loop) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"tcp:127.0.0.1:{server.getsockname()[1]}"
-    end = dial(address, loop)
-    end.connection.send(m.Attach(b"a worker"))
-    assert end.is_closed.wait(20)
+    with socket.socket() as bound:  # and not listening: nobody else can get the port meanwhile
+        bound.bind(("127.0.0.1", 0))
+        end = dial(f"tcp:127.0.0.1:{bound.getsockname()[1]}", loop)
+        end.connection.send(m.Attach(b"a worker"))
+        assert end.is_closed.wait(20)
     assert end.story == ["connection failed: Connection refused"]
 
 
