@@ -31,6 +31,7 @@ class Settings(Struct, frozen=True):
     inline_object_bytes: _Size = (
         100 * 1024
     )  # larger values go to shared memory: one copy, not three
+    owner_inline_bytes: _Bytes = 256 << 20  # of the others in one process; beyond, there too
     batch_bytes: _Size = 256 * 1024  # a frame's bound; larger: a cancel waits longer behind it
     batch_target_s: _Seconds = 0.08  # work sent ahead per worker; longer: more to take back
     lease_idle_s: _Seconds = 0.5  # shorter: more handshakes; longer: workers kept from others

@@ -41,6 +41,7 @@ class _Call(msgspec.Struct, gc=False, eq=False):
 
     submitter: bytes
     message: m.Task
+    inline_bytes: int  # larger results go to the store
     num_taken: int  # of a generator's items, by their consumer
     is_cancelled: bool = False
     is_stopped: bool = False  # a generator whose further items nobody wants
@@ -78,8 +79,8 @@ class TaskRunner:
         """See Host. Under the runtime's lock."""
         self._look_again()
         match message:
-            case m.PushTasks(tasks, functions):
-                self._pushed(process, tasks, functions)
+            case m.PushTasks():
+                self._pushed(process, message)
             case m.TakeBack():
                 self._give_back(process, is_blocked=False)
             case m.CancelTask(task):
@@ -111,12 +112,11 @@ class TaskRunner:
         if self._is_ending:
             self._wake(self._gate)
 
-    def _pushed(
-        self, process: bytes, tasks: list[m.Task], functions: tuple[m.FunctionBlob, ...]
-    ) -> None:
-        for blob in functions:
+    def _pushed(self, process: bytes, message: m.PushTasks) -> None:
+        for blob in message.functions:
             self._decoder.learn(blob, process)
-        self._queue.extend([_Call(process, task, task.num_taken) for task in tasks])
+        limit = message.inline_bytes
+        self._queue.extend([_Call(process, task, limit, task.num_taken) for task in message.tasks])
         if self._is_blocked and self._actor_id is None:
             # Sent before the submitter knew. What is unstarted must not wait behind a wait.
             self._give_back(process, is_blocked=True)
@@ -417,7 +417,7 @@ class TaskRunner:
 
     def _encode(self, call: _Call, index: int, result: Any) -> m.Value:
         runtime = self._runtime
-        limit = runtime.settings.inline_object_bytes
+        limit = call.inline_bytes
         size = serialize.size_of_atoms(result if type(result) is tuple else (result,), limit)
         if size >= 0:
             return m.Value(m.Value.INLINE, size=size, atoms=result)
@@ -431,7 +431,7 @@ class TaskRunner:
                     held = [object_id for object_id, _ in refs]
                     self._in_transit[call.message.id, index] = call.submitter, held
         if serialized.size <= limit:
-            return m.Value(m.Value.INLINE, serialized.to_bytes(), refs=refs)
+            return m.Value(m.Value.INLINE, serialized.to_bytes(), serialized.size, refs=refs)
         runtime.store.write(ids.object_id(call.message.id, index), serialized)
         return m.Value(m.Value.STORED, b"", serialized.size, runtime.node_id, refs)
 

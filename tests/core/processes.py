@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from rdata.config import Settings
 from rdata.core import ids
 from rdata.core import messages as m
 from rdata.core.ids import owner_of
@@ -176,7 +177,9 @@ class Process:
         self.id = process_id
         self.address = f"{process_id.hex()}@simulated"
         self.cluster = cluster
-        self.table = ObjectTable(process_id, cast(Peers, self), cast(AgentLink, _Store(self)))
+        self.table = ObjectTable(
+            process_id, cast(Peers, self), cast(AgentLink, _Store(self)), Settings()
+        )
         self.refs: list[Ref] = []  # what the program's variables refer to
         self.tasks: dict[bytes, Submitted] = {}
         self.inbox: list[Run] = []

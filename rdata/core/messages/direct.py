@@ -15,9 +15,10 @@ class Direct(Message, gc=False):
 
 
 class PushTasks(Direct, tag=1, gc=False):
-    """Submitter → worker: run these, in this order."""
+    """Submitter → worker: run these, in this order. Results beyond `inline_bytes` are stored."""
 
     tasks: list[Task]
+    inline_bytes: int
     functions: tuple[FunctionBlob, ...] = ()
 
 

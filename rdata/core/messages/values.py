@@ -15,8 +15,8 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     """A task's result or an object's value, as it travels.
 
     kind INLINE: `data` is the serialized value, or, where that is empty, `atoms` the value itself:
-    a number, text, bytes, None, or a tuple of these, of `size` bytes. STORED: it is in the store
-    of `node`, `size` bytes. ERROR: `data` is the serialized exception. `refs` are the references
+    a number, text, bytes, None, or a tuple of these. STORED: it is in the store of `node`. Either
+    way it has `size` bytes. ERROR: `data` is the serialized exception. `refs` are the references
     inside, each (object id, owner's address).
     """
 
@@ -38,7 +38,7 @@ class Value(msgspec.Struct, array_like=True, gc=False):
 
     def message_bytes(self) -> int:
         """What it adds to the length of a message, but for some dozens."""
-        return len(self.data) + (self.size if self.kind == self.INLINE else 0)
+        return self.size if self.kind == self.INLINE else len(self.data)
 
 
 class Argument(msgspec.Struct, array_like=True, gc=False):

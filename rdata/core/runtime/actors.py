@@ -106,7 +106,7 @@ class ActorTable:
         actor.worker, actor.address = grant.worker, grant.address
         self._by_worker[grant.worker] = actor
         self._calls[actor.creation.id] = actor, actor.creation
-        self._peers.send(actor.address, push_message([actor.creation], set()))
+        self._push(actor, [actor.creation])
         self._send_ready(actor)
 
     def unschedulable(self, key: int, reason: str) -> None:
@@ -169,8 +169,12 @@ class ActorTable:
             actor.sent[call.id] = call
             batch.append(call)
         if batch:
-            self._peers.send(actor.address, push_message(batch, set()))
+            self._push(actor, batch)
         self._end_if_unheld(actor)
+
+    def _push(self, actor: _Actor, calls: list[PendingTask]) -> None:
+        message = push_message(calls, set(), self._objects.inline_limit)
+        self._peers.send(actor.address, message)
 
     # ------------------------------------------------------------ events
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from rdata.config import Settings
 from rdata.core import messages as m
 from rdata.core import ownership
 from rdata.core.ids import owner_of
@@ -20,6 +21,8 @@ from rdata.core.runtime.agent_link import AgentLink
 from rdata.core.runtime.peers import Peers
 from rdata.core.serialize import dump_system_error
 from rdata.errors import ObjectLostError, OwnerDiedError
+
+_SMALL = 4096  # a page, below which the store would take more memory
 
 Callback = Callable[[], None]
 
@@ -37,7 +40,11 @@ class ObjectEntry(msgspec.Struct, gc=False, eq=False):
 class ObjectTable:
     """The objects of one process, owned and borrowed."""
 
-    def __init__(self, process_id: bytes, peers: Peers, agent: AgentLink) -> None:
+    def __init__(
+        self, process_id: bytes, peers: Peers, agent: AgentLink, settings: Settings
+    ) -> None:
+        self._inline_limits = settings.inline_object_bytes, settings.owner_inline_bytes
+        self._inline_bytes = 0  # of values here, own ones, but for the smallest
         self._process_id = process_id
         self._peers = peers
         self._agent = agent
@@ -163,6 +170,8 @@ class ObjectTable:
             for inner, owner in value.refs:
                 self.hold(inner, owner)
         entry.value = value
+        if value.size > _SMALL:
+            self._count(entry, 1)
         if entry.callbacks:
             callbacks, entry.callbacks = entry.callbacks, None
             for callback in callbacks:
@@ -171,6 +180,20 @@ class ObjectTable:
             for process in entry.fetchers:
                 self._peers.reply(process, m.Fetched(object_id, True, value))
             entry.fetchers = None
+
+    @property
+    def inline_limit(self) -> int:
+        """Bytes that a new value may have here, and not in the store.
+
+        Where many of them lie here already, no more than the smallest: the store is what has a
+        bound, and says so where it is reached; a process's memory ends without a word.
+        """
+        limit, most = self._inline_limits
+        return limit if self._inline_bytes < most else min(limit, _SMALL)
+
+    def _count(self, entry: ObjectEntry, sign: int) -> None:
+        if not entry.owner and entry.value is not None:
+            self._inline_bytes += sign * entry.value.message_bytes()
 
     def learn(self, object_id: bytes, value: m.Value) -> None:
         """Whoever passed a reference on has said what its value is."""
@@ -313,12 +336,15 @@ class ObjectTable:
         if self.on_freed is not None:
             self.on_freed(object_id)
         entry = self._entries.pop(object_id, None)
-        if entry is None or entry.value is None:
+        value = None if entry is None else entry.value
+        if entry is None or value is None:
             return
-        for inner, _ in entry.value.refs:
+        if value.size > _SMALL:
+            self._count(entry, -1)
+        for inner, _ in value.refs:
             self._ownership.drop(inner)
-        if entry.value.kind == m.Value.STORED:
-            self._to_free[entry.value.node].append(object_id)
+        if value.kind == m.Value.STORED:
+            self._to_free[value.node].append(object_id)
 
 
 def _lost(object_id: bytes, why: str) -> m.Value:

@@ -90,7 +90,7 @@ class NodeProcess:
             self._direct_messages,
             self._process_gone,
         )
-        self.objects = ObjectTable(process_id, self.peers, self.agent)
+        self.objects = ObjectTable(process_id, self.peers, self.agent, settings)
         self.tasks = TaskTable(
             self.agent,
             self.peers,
@@ -235,8 +235,8 @@ class NodeProcess:
         """A new object of this process's own, inline or in the store."""
         object_id = ids.object_id(next(self._ids), 0)
         refs = value.ref_owners()
-        if value.size <= self.settings.inline_object_bytes:
-            stored = m.Value(m.Value.INLINE, value.to_bytes(), refs=refs)
+        if value.size <= self.objects.inline_limit:
+            stored = m.Value(m.Value.INLINE, value.to_bytes(), value.size, refs=refs)
         else:
             self.store.write(object_id, value)
             stored = m.Value(m.Value.STORED, b"", value.size, self.node_id, refs)

@@ -374,21 +374,21 @@ class TaskTable:
     def _push(self, lease: int, tasks: Sequence[Any]) -> None:
         worker, address = self._workers[lease]
         sent = self._sent_functions.setdefault(worker, set())
-        self._peers.send(address, push_message(tasks, sent))
+        self._peers.send(address, push_message(tasks, sent, self._objects.inline_limit))
 
     def _want(self, pool: Any, count: int) -> None:
         resources, depth = self._shapes[pool]
         self._agent.send(m.Want(pool, resources, count, depth))
 
 
-def push_message(tasks: Sequence[PendingTask], sent: set[bytes]) -> m.PushTasks:
+def push_message(tasks: Sequence[PendingTask], sent: set[bytes], inline_bytes: int) -> m.PushTasks:
     """The frame that carries tasks, with the functions that the worker does not have yet."""
     functions = []
     for task in tasks:
         if task.registration is not None and task.function_id not in sent:
             sent.add(task.function_id)
             functions.append(task.registration.blob)
-    return m.PushTasks([task.message for task in tasks], tuple(functions))
+    return m.PushTasks([task.message for task in tasks], inline_bytes, tuple(functions))
 
 
 def resolve(objects: ObjectTable, task: PendingTask, then: Callable[[], None]) -> None:
