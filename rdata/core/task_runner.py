@@ -29,7 +29,7 @@ from rdata.core.runtime.decoder import CallDecoder
 from rdata.core.runtime.seam import RuntimeContext
 from rdata.errors import RdataError, TaskCancelledError, TaskError, describe
 
-_FLUSH_AFTER_S = 0.032  # replies wait so long for company; longer: results of short tasks late
+_FLUSH_AFTER_S = 0.032  # replies of so much work go together; longer: those of short tasks late
 _MAX_BATCH_BYTES = 256 * 1024
 
 
@@ -470,7 +470,7 @@ class TaskRunner:
         """Send the reply, or let it wait for those of the next calls. Under the runtime's lock."""
         now = time.monotonic()
         if not self._replies:
-            self._replies_since = now
+            self._replies_since = now - reply.run_s
         self._replies.setdefault(call.submitter, []).append(reply)
         for value in reply.values:
             self._reply_bytes += value.message_bytes()
