@@ -30,6 +30,7 @@ from rdata.dataset.logical import (
     Repartition,
     SelectColumns,
     chain,
+    static_schemas,
 )
 from rdata.dataset.options import (
     columns_argument,
@@ -322,7 +323,7 @@ class Dataset:
         Known at once unless a user function comes in between: then its first block is computed.
         """
         if self._schema is None:
-            schema = self._source.static_schema()
+            schema = static_schemas(self._source)[0]
             if schema is None:
                 schema = run.first_schema(Limit(self._source, 1))
             self._schema = None if schema is None else Schema(schema)
@@ -423,7 +424,7 @@ class Dataset:
         lines = [f"{'   ' * i}{'└─ ' if i else ''}{label}" for i, label in enumerate(labels)]
         schema = None if self._schema is None else self._schema.base_schema
         if schema is None:
-            schema = self._source.static_schema()
+            schema = static_schemas(self._source)[0]
         if schema is None:
             return "\n".join([*lines, "schema: known when it has run"])
         fields = [f"{field.name}: {field.type}" for field in schema]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from rdata.dataset.physical.specs import LimitSpec, Spec, TaskSpec
 from rdata.dataset.physical.steps import LimitStep
 
+MAX_STEPS = 100  # in a task; more: their nested generators come near Python's recursion limit
+
 
 def fuse(specs: Sequence[Spec]) -> tuple[list[Spec], list[str]]:
     """Bring neighbours together where nothing speaks against it; say where something does."""
@@ -28,6 +30,8 @@ def fuse(specs: Sequence[Spec]) -> tuple[list[Spec], list[str]]:
 
 def why_not(first: TaskSpec, then: TaskSpec) -> str | None:
     """The reason why `then` cannot run in the task of `first`, or None."""
+    if len(first.steps) + len(then.steps) > MAX_STEPS:
+        return f"it has {len(first.steps)} operators already"
     if then.is_actor:
         return "an instance of a class lives on an actor, and what comes before runs in tasks"
     if first.is_actor and then.runs_user_code:

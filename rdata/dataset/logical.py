@@ -8,7 +8,7 @@ An operator says what its result is, and nothing of how it is computed: `rules` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -40,8 +40,12 @@ class Operator(Struct, frozen=True):
         """The operator as plans, progress and errors show it."""
         raise NotImplementedError
 
-    def static_schema(self) -> pa.Schema | None:
-        """The result's schema, if it is known without running user code."""
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        """The result's schema, if it is known without running user code.
+
+        `input` is that of the operator's input, as far as it is known; sources have none. Raises
+        `DataError` for columns that are not in it.
+        """
         raise NotImplementedError
 
 
@@ -57,7 +61,7 @@ class Read(Operator, frozen=True):
     def label(self) -> str:
         return self.source.name
 
-    def static_schema(self) -> pa.Schema | None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
         return self.source.schema()
 
 
@@ -71,7 +75,7 @@ class InMemory(Operator, frozen=True, eq=False):
     def label(self) -> str:
         return self.origin
 
-    def static_schema(self) -> pa.Schema | None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
         return self.blocks[0].schema
 
 
@@ -85,7 +89,7 @@ class Materialized(Operator, frozen=True, eq=False):
     def label(self) -> str:
         return "materialized"
 
-    def static_schema(self) -> pa.Schema | None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
         return self.schema
 
 
@@ -110,7 +114,7 @@ class MapBatches(Unary, frozen=True):
     def label(self) -> str:
         return self.fn.name
 
-    def static_schema(self) -> pa.Schema | None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
         return None
 
 
@@ -126,7 +130,7 @@ class AddColumn(Unary, frozen=True):
     def label(self) -> str:
         return f"add_column({self.column!r})"
 
-    def static_schema(self) -> pa.Schema | None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
         return None
 
 
@@ -140,7 +144,7 @@ class MapRows(Unary, frozen=True):
     def label(self) -> str:
         return self.fn.name
 
-    def static_schema(self) -> pa.Schema | None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
         return None
 
 
@@ -154,7 +158,7 @@ class FlatMap(Unary, frozen=True):
     def label(self) -> str:
         return self.fn.name
 
-    def static_schema(self) -> pa.Schema | None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
         return None
 
 
@@ -168,8 +172,8 @@ class Filter(Unary, frozen=True):
     def label(self) -> str:
         return self.fn.name
 
-    def static_schema(self) -> pa.Schema | None:
-        return self.input.static_schema()
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        return input
 
 
 class SelectColumns(Unary, frozen=True):
@@ -181,12 +185,11 @@ class SelectColumns(Unary, frozen=True):
     def label(self) -> str:
         return f"select_columns({listed(self.columns)})"
 
-    def static_schema(self) -> pa.Schema | None:
-        schema = self.input.static_schema()
-        if schema is None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        if input is None:
             return None
-        require_columns(self.columns, schema.names, "select_columns")
-        return pa.schema([schema.field(name) for name in self.columns])
+        require_columns(self.columns, input.names, "select_columns")
+        return pa.schema([input.field(name) for name in self.columns])
 
 
 class DropColumns(Unary, frozen=True):
@@ -198,13 +201,12 @@ class DropColumns(Unary, frozen=True):
     def label(self) -> str:
         return f"drop_columns({listed(self.columns)})"
 
-    def static_schema(self) -> pa.Schema | None:
-        schema = self.input.static_schema()
-        if schema is None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        if input is None:
             return None
-        require_columns(self.columns, schema.names, "drop_columns")
+        require_columns(self.columns, input.names, "drop_columns")
         dropped = set(self.columns)
-        return pa.schema([field for field in schema if field.name not in dropped])
+        return pa.schema([field for field in input if field.name not in dropped])
 
 
 class RenameColumns(Unary, frozen=True):
@@ -219,12 +221,11 @@ class RenameColumns(Unary, frozen=True):
         pairs = [f"{old} → {new}" for old, new in self.names.items()]
         return f"rename_columns({listed(pairs)})"
 
-    def static_schema(self) -> pa.Schema | None:
-        schema = self.input.static_schema()
-        if schema is None:
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        if input is None:
             return None
-        names = renamed(schema.names, self.names)
-        return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+        names = renamed(input.names, self.names)
+        return pa.schema([field.with_name(name) for field, name in zip(input, names, strict=True)])
 
 
 class Limit(Unary, frozen=True):
@@ -236,8 +237,8 @@ class Limit(Unary, frozen=True):
     def label(self) -> str:
         return f"limit({self.num_rows})"
 
-    def static_schema(self) -> pa.Schema | None:
-        return self.input.static_schema()
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        return input
 
 
 class Repartition(Unary, frozen=True):
@@ -249,8 +250,8 @@ class Repartition(Unary, frozen=True):
     def label(self) -> str:
         return f"repartition({self.num_blocks})"
 
-    def static_schema(self) -> pa.Schema | None:
-        return self.input.static_schema()
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        return input
 
 
 # -- how a chain can end ---------------------------------------------------------------------------
@@ -265,10 +266,9 @@ class Aggregate(Unary, frozen=True):
     def label(self) -> str:
         return self.sink.label
 
-    def static_schema(self) -> pa.Schema | None:
-        schema = self.input.static_schema()
-        if schema is not None:
-            names = schema.names
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        if input is not None:
+            names = input.names
             present = set(names)
             for aggregate in self.sink.aggregates:
                 if not present.issuperset(aggregate.columns):
@@ -285,8 +285,8 @@ class Write(Unary, frozen=True):
     def label(self) -> str:
         return self.sink.label
 
-    def static_schema(self) -> pa.Schema | None:
-        return self.input.static_schema()
+    def schema_from(self, input: pa.Schema | None) -> pa.Schema | None:
+        return input
 
 
 # -- chains ----------------------------------------------------------------------------------------
@@ -294,24 +294,36 @@ class Write(Unary, frozen=True):
 
 def chain(operator: Operator) -> Iterator[Operator]:
     """The operator and all before it, last first."""
+    operators, source = taken_apart(operator)
+    yield from operators
+    yield source
+
+
+def taken_apart(operator: Operator) -> tuple[list[Unary], Operator]:
+    """The operators of a chain, last first, and the source that they are on."""
+    operators: list[Unary] = []
     while isinstance(operator, Unary):
-        yield operator
+        operators.append(operator)
         operator = operator.input
-    yield operator
+    return operators, operator
 
 
-def on_input(operator: Unary, input: Operator) -> Unary:
-    """The same operator on another input."""
-    if operator.input is input:
-        return operator
-    return replace(operator, input=input)
+def rebuilt(source: Operator, operators: Iterable[Unary]) -> Operator:
+    """The chain of `operators`, last first, on a source; what they were on before is left."""
+    operator = source
+    for each in reversed(list(operators)):
+        operator = each if each.input is operator else replace(each, input=operator)
+    return operator
 
 
-def check_columns(operator: Operator) -> None:
-    """Raise `DataError` for the first operator of a chain that names a column it has not got.
+def static_schemas(operator: Operator) -> list[pa.Schema | None]:
+    """The schemas of the operators of a chain, last first, as far as they are known statically.
 
-    Sees as far as schemas are known without running user code.
+    Raises `DataError` for the first operator that names a column it has not got.
     """
+    schemas: list[pa.Schema | None] = []
+    schema: pa.Schema | None = None
     for each in reversed(list(chain(operator))):
-        if isinstance(each, (SelectColumns, DropColumns, RenameColumns, Aggregate)):
-            each.static_schema()
+        schema = each.schema_from(schema)
+        schemas.append(schema)
+    return schemas[::-1]

@@ -30,7 +30,7 @@ from rdata.dataset.logical import (
     Unary,
     Write,
     chain,
-    check_columns,
+    static_schemas,
 )
 from rdata.dataset.physical.specs import LimitSpec, PiecesSpec, RecutSpec, Spec, TaskSpec
 from rdata.dataset.physical.steps import (
@@ -77,7 +77,7 @@ def plan(operator: Operator, rules: Sequence[Rule] = RULES, *, is_fused: bool = 
 
 def plan_logically(operator: Operator, rules: Sequence[Rule] = RULES) -> tuple[Operator, list[str]]:
     """Check a chain and apply the rules: the chain that will run, and what they said."""
-    check_columns(operator)
+    static_schemas(operator)  # raises for columns that are not there
     notes: list[str] = []
     for rule in rules:
         operator, more = rule(operator)

@@ -26,39 +26,51 @@ from rdata.dataset.logical import (
     Repartition,
     SelectColumns,
     Unary,
-    on_input,
+    rebuilt,
+    static_schemas,
+    taken_apart,
 )
+from rdata.lazy import pa
 
 Rewritten = tuple[Operator, tuple[str, ...]]
 Rule = Callable[[Operator], Rewritten]
+Columns = frozenset[str] | None  # those that are needed; None: all, as they are
+Projected = tuple[Unary | None, Columns, str]  # what is left, what that needs, and a note
 
 _ROW_FOR_ROW = (SelectColumns, DropColumns, RenameColumns, MapRows)
 
 
 def push_limits(operator: Operator) -> Rewritten:
     """Take a limit before operators that give one row for each, and into the source."""
-    if not isinstance(operator, Unary):
-        return operator, ()
-    input, notes = push_limits(operator.input)
-    operator = on_input(operator, input)
-    if not isinstance(operator, Limit):
-        return operator, notes
-    below = operator.input
-    if isinstance(below, Limit):
-        smaller = min(operator.num_rows, below.num_rows)
-        return push_limits(Limit(below.input, smaller))
-    if isinstance(below, _ROW_FOR_ROW):
-        pushed, more = push_limits(Limit(below.input, operator.num_rows))
-        return on_input(below, pushed), (f"{operator.label} before {below.label}", *more)
-    if isinstance(below, Read):
-        limited = Read(below.source.with_limit(operator.num_rows))
-        return Limit(limited, operator.num_rows), (f"{operator.label} into {below.label}",)
-    if isinstance(below, InMemory):
-        return _limited_blocks(below, operator), (f"{operator.label} into {below.label}",)
-    if isinstance(below, Unary):
-        reason = f"{operator.label} not before {below.label}: {_why_all_rows(below)}"
-        return operator, (*notes, reason)
-    return operator, notes
+    operators, source = taken_apart(operator)
+    kept: list[Unary] = []
+    notes: list[str] = []
+    limit: Limit | None = None  # on its way to the source
+    for each in operators:
+        if isinstance(each, Limit):
+            if limit is None or each.num_rows < limit.num_rows:
+                limit = each
+            continue
+        if limit is not None:
+            if isinstance(each, _ROW_FOR_ROW):
+                notes.append(f"{limit.label} before {each.label}")
+            else:
+                notes.append(f"{limit.label} not before {each.label}: {_why_all_rows(each)}")
+                kept.append(limit)
+                limit = None
+        kept.append(each)
+    if limit is not None:
+        match source:
+            case Read():
+                notes.append(f"{limit.label} into {source.label}")
+                source = Read(source.source.with_limit(limit.num_rows))
+                kept.append(limit)
+            case InMemory():
+                notes.append(f"{limit.label} into {source.label}")
+                source = _limited_blocks(source, limit)
+            case _:
+                kept.append(limit)
+    return rebuilt(source, kept), tuple(notes)
 
 
 def _why_all_rows(operator: Unary) -> str:
@@ -80,90 +92,80 @@ def _limited_blocks(below: InMemory, limit: Limit) -> InMemory:
 
 def push_projections(operator: Operator) -> Rewritten:
     """Read only columns that are used, and leave out operators whose results are not."""
-    return _projected(operator, None)
+    operators, source = taken_apart(operator)
+    kept: list[Unary] = []
+    notes: list[str] = []
+    needed: Columns = None
+    for each, input in zip(operators, static_schemas(operator)[1:], strict=True):
+        projected, needed, note = _projected(each, needed, input)
+        if projected is not None:
+            kept.append(projected)
+        if note:
+            notes.append(note)
+    source, note = _projected_source(source, needed)
+    return rebuilt(source, kept), (*notes, note) if note else tuple(notes)
 
 
-def _projected(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
-    """Rewrite for a consumer that needs these columns; None: all, as they are."""
+def _projected(operator: Unary, needed: Columns, input: pa.Schema | None) -> Projected:
+    """Rewrite for a consumer that needs these columns; `input` is the schema of what comes in."""
     match operator:
-        case Aggregate(input, sink):
+        case Aggregate(_, sink):
             used = (name for aggregate in sink.aggregates for name in aggregate.columns)
-            return _through(operator, input, frozenset(used))
-        case SelectColumns(input, columns):
-            if needed is not None and input.static_schema() is not None:
+            return operator, frozenset(used), ""
+        case SelectColumns(_, columns):
+            if needed is not None and input is not None:
                 columns = tuple(name for name in columns if name in needed)
-            projected, notes = _projected(input, frozenset(columns))
-            return SelectColumns(projected, columns), notes
+            return SelectColumns(operator.input, columns), frozenset(columns), ""
         case DropColumns():
-            return _without_drop(operator, needed)
+            return _without_drop(operator, needed, input)
         case RenameColumns():
-            return _before_rename(operator, needed)
-        case AddColumn(input, column):
-            if needed is not None and column not in needed:
-                projected, notes = _projected(input, needed)
-                return projected, (f"left out {operator.label}: nobody uses it", *notes)
-            return _through(operator, input, None, needed)
-        case MapRows(input) if needed is not None and not needed:
-            projected, notes = _projected(input, needed)
-            return projected, (f"left out {operator.label}: only rows are counted", *notes)
-        case Limit(input) | Repartition(input):
-            return _through(operator, input, needed)
-        case Unary(input):
-            return _through(operator, input, None, needed)
-    return _projected_source(operator, needed)
+            return _before_rename(operator, needed, input)
+        case AddColumn(_, column) if needed is not None and column not in needed:
+            return None, needed, f"left out {operator.label}: nobody uses it"
+        case MapRows() if needed is not None and not needed:
+            return None, needed, f"left out {operator.label}: only rows are counted"
+        case Limit() | Repartition():
+            return operator, needed, ""
+    if needed is None:
+        return operator, None, ""
+    return operator, None, f"no projection before {operator.label}: its function sees all columns"
 
 
-def _projected_source(operator: Operator, needed: frozenset[str] | None) -> Rewritten:
+def _without_drop(drop: DropColumns, needed: Columns, input: pa.Schema | None) -> Projected:
+    if input is None:  # whether the columns are there is seen only when it runs
+        return drop, None, ""
+    dropped = set(drop.columns)
+    kept = tuple(name for name in input.names if name not in dropped)
+    if needed is not None and needed.issubset(kept):
+        return None, needed, ""
+    return SelectColumns(drop.input, kept), frozenset(kept), ""
+
+
+def _before_rename(rename: RenameColumns, needed: Columns, input: pa.Schema | None) -> Projected:
+    if needed is None or input is None:
+        return rename, None, ""
+    new = renamed(input.names, rename.names)
+    if not needed.issubset(new):  # an error, which must not find the old name below
+        return rename, None, ""
+    pairs = {old: name for old, name in zip(input.names, new, strict=True) if name in needed}
+    changed = {old: name for old, name in pairs.items() if old != name}
+    left = replace(rename, names=changed) if changed else None
+    return left, frozenset(pairs), ""
+
+
+def _projected_source(operator: Operator, needed: Columns) -> tuple[Operator, str]:
     match operator:
         case Read(source) if needed is not None:
             present = source.schema().names
             wanted = [name for name in present if name in needed]
             if len(wanted) == len(present):
-                return operator, ()
+                return operator, ""
             note = f"{len(wanted)} of {len(present)} columns from {operator.label}"
-            return Read(source.with_columns(wanted)), (note,)
+            return Read(source.with_columns(wanted)), note
         case InMemory(origin, blocks) if needed is not None:
             wanted = [name for name in blocks[0].column_names if name in needed]
-            return InMemory(origin, tuple(block.select(wanted) for block in blocks)), ()
-    return operator, ()
-
-
-def _through(
-    operator: Unary,
-    input: Operator,
-    needed: frozenset[str] | None,
-    asked: frozenset[str] | None = None,
-) -> Rewritten:
-    projected, notes = _projected(input, needed)
-    if asked is not None and needed is None:
-        notes = (f"no projection before {operator.label}: its function sees all columns", *notes)
-    return on_input(operator, projected), notes
-
-
-def _without_drop(drop: DropColumns, needed: frozenset[str] | None) -> Rewritten:
-    schema = drop.input.static_schema()
-    if schema is None:  # whether the columns are there is seen only when it runs
-        return _through(drop, drop.input, None)
-    dropped = set(drop.columns)
-    kept = tuple(name for name in schema.names if name not in dropped)
-    if needed is not None and needed.issubset(kept):
-        return _projected(drop.input, needed)
-    return _projected(SelectColumns(drop.input, kept), None)
-
-
-def _before_rename(rename: RenameColumns, needed: frozenset[str] | None) -> Rewritten:
-    schema = rename.input.static_schema()
-    if needed is None or schema is None:
-        return _through(rename, rename.input, None, needed)
-    new = renamed(schema.names, rename.names)
-    if not needed.issubset(new):  # an error, which must not find the old name below
-        return _through(rename, rename.input, None)
-    pairs = {old: name for old, name in zip(schema.names, new, strict=True) if name in needed}
-    projected, notes = _projected(rename.input, frozenset(pairs))
-    changed = {old: name for old, name in pairs.items() if old != name}
-    if not changed:
-        return projected, notes
-    return replace(rename, input=projected, names=changed), notes
+            return InMemory(origin, tuple(block.select(wanted) for block in blocks)), ""
+    return operator, ""
 
 
 RULES: tuple[Rule, ...] = (push_limits, push_projections)

@@ -27,6 +27,7 @@ from rdata.dataset.logical import (
     Repartition,
     SelectColumns,
     Write,
+    taken_apart,
 )
 from rdata.dataset.planner import Plan, plan, plan_logically
 from rdata.errors import OptionError
@@ -42,30 +43,27 @@ def aggregate(operator: Operator, aggregates: Sequence[Aggregate]) -> list[Any]:
 
 def count(operator: Operator) -> int:
     """The number of rows: from what is known of them, else by a run that reads no column."""
-    chain, _ = plan_logically(AggregateOperator(operator, AggregateSink((CountRows(),))))
-    known = _known_rows(chain)
+    counted, _ = plan_logically(AggregateOperator(operator, AggregateSink((CountRows(),))))
+    known = _known_rows(counted)
     return int(aggregate(operator, [CountRows()])[0]) if known is None else known
 
 
+_ROW_FOR_ROW = (AggregateOperator, SelectColumns, DropColumns, RenameColumns, Repartition)
+
+
 def _known_rows(operator: Operator) -> int | None:
-    match operator:
-        case Read(source):
-            return source.num_rows()
+    operators, source = taken_apart(operator)
+    limits = [each.num_rows for each in operators if isinstance(each, Limit)]
+    if not all(isinstance(each, (Limit, *_ROW_FOR_ROW)) for each in operators):
+        return None
+    match source:
+        case Read(files):
+            known = files.num_rows()
+            return None if known is None else min([known, *limits])
         case InMemory(_, blocks):
-            return sum(block.num_rows for block in blocks)
+            return min([sum(block.num_rows for block in blocks), *limits])
         case Materialized(bundles):
-            return sum(bundle.num_rows for bundle in bundles)
-        case Limit(input, num_rows):
-            known = _known_rows(input)
-            return None if known is None else min(known, num_rows)
-        case (
-            AggregateOperator(input)
-            | SelectColumns(input)
-            | DropColumns(input)
-            | RenameColumns(input)
-            | Repartition(input)
-        ):
-            return _known_rows(input)
+            return min([sum(bundle.num_rows for bundle in bundles), *limits])
     return None
 
 

@@ -274,3 +274,41 @@ def test_a_limit_makes_no_rows_up_where_only_rows_are_counted() -> None:
     for dataset in (few.limit(0).repartition(1).limit(4), few.repartition(1).limit(4)):
         counted = Aggregate(dataset._operator, AggregateSink((CountRows(),)))
         assert _one(counted, plan(counted)) == [len(dataset.take_all())]
+
+
+LONG: dict[str, Build] = {
+    "rename": lambda ds: ds.rename_columns({"id": "n"}).rename_columns({"n": "id"}),
+    "select": lambda ds: ds.select_columns(["id"]),
+    "drop": lambda ds: ds.drop_columns([]),
+    "filter": lambda ds: ds.filter(lambda row: True),
+    "batches": lambda ds: ds.map_batches(lambda b: b, batch_size=2, batch_format="pyarrow"),
+    "flat_map": lambda ds: ds.flat_map(lambda row: [row]),
+    "limit": lambda ds: ds.limit(4),
+}
+
+
+@pytest.mark.usefixtures("local")
+@pytest.mark.parametrize("step", LONG.values(), ids=LONG.keys())
+def test_chains_of_thousands_of_operators_are_planned_and_run(
+    step: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = rdata.range(4, override_num_blocks=1)
+    for _ in range(2000):
+        dataset = step(dataset)
+    assert repr(dataset).startswith("range(4)")
+    dataset.explain()
+    assert capsys.readouterr().out.startswith("Logical plan\n  range(4)")
+    assert dataset.columns() == ["id"]
+    assert dataset.count() == 4
+    assert [row["id"] for row in dataset.take_all()] == [0, 1, 2, 3]
+
+
+def test_where_a_task_has_too_many_operators_the_plan_says_so() -> None:
+    dataset = rdata.range(4)
+    for _ in range(150):
+        dataset = dataset.filter(evens)
+    first, second = plan(dataset._operator).specs
+    assert isinstance(first, TaskSpec)
+    assert isinstance(second, TaskSpec)
+    assert (len(first.steps), len(second.steps)) == (100, 50)
+    assert "it has 100 operators already" in plan(dataset._operator).notes[-1]
