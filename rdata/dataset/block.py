@@ -188,7 +188,7 @@ def rebatch(blocks: Iterable[pa.Table], num_rows: int, origin: str) -> Iterator[
             start += take
             pending, pending_rows = [], 0
         if start < block.num_rows:
-            pending.append(block.slice(start))
+            pending.append(part(block, start, num_rows))
             pending_rows += block.num_rows - start
     if pending:
         yield concat(pending, origin)

@@ -298,6 +298,16 @@ def test_rows_may_be_added_and_dropped() -> None:
     assert many.count() == 10_000
 
 
+@pytest.mark.parametrize("batch_format", ["numpy", "pandas", "pyarrow"])
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_rows_without_columns_are_kept(batch_format: str, batch_size: int | None) -> None:
+    without = rdata.range(20, override_num_blocks=1).drop_columns(["id"])
+    same = without.map_batches(lambda b: b, batch_format=batch_format, batch_size=batch_size)
+    assert same.count() == 20
+    assert same.take_all() == [{}] * 20
+    assert rdata.range(20).map_batches(lambda batch: {}).count() == 0
+
+
 def test_add_column_takes_any_format_and_may_replace() -> None:
     dataset = rdata.range(3).add_column("id", lambda df: df["id"] + 1)
     assert dataset.take_all() == [{"id": 1}, {"id": 2}, {"id": 3}]

@@ -81,7 +81,10 @@ class MapBatchesStep(Struct, frozen=True):
                     result = call(to_batch(block, self.batch_format))
                 old = old_types(block.schema, self.batch_format)
                 for batch in _each(result, origin):
-                    yield to_block(batch, origin, old)
+                    if not block.num_columns and isinstance(batch, Mapping) and not batch:
+                        yield block  # a dict without columns cannot tell how many rows it has
+                    else:
+                        yield to_block(batch, origin, old)
 
         return run
 
