@@ -33,6 +33,8 @@ _AHEAD_BYTES = 8 << 20  # of a remote file; less: more requests; more: memory fo
 _LOCAL_SCHEMES = ("file://", "local://")
 _MAGIC = frozenset("*?[")
 
+_Identity = tuple[int, int]  # of a folder, by whatever path
+
 
 class InputFile(Struct, frozen=True):
     """One file to read: an absolute local path or a URL, and its size as stored.
@@ -51,7 +53,8 @@ def expand_paths(
 
     A folder means every file below it whose name ends in one of `suffixes` (such as ".csv"), or
     in one followed by a compression's (".csv.gz"), leaving out names that start with "." or "_".
-    A file that is named itself is taken whatever its name.
+    A file that is named itself is taken whatever its name. Links are followed in local folders,
+    and by `**`, but not back to a folder that they lie in.
 
     Raises `InputNotFoundError` where a path leads to nothing, `InputFilesError` where the list is
     empty or a folder cannot be listed, `OptionError` for what is no path.
@@ -242,7 +245,7 @@ def _find_local(
     path: str, suffixes: Sequence[str], storage_options: StorageOptions
 ) -> Iterator[InputFile]:
     if not os.path.exists(path) and _MAGIC & set(path):
-        matches = sorted(glob.glob(path, recursive=True))
+        matches = sorted(set(_matching(path)))
         if not matches:
             raise InputNotFoundError(f"no file matches {path}")
         files = [match for match in matches if not os.path.isdir(match)]
@@ -259,11 +262,37 @@ def _find_local(
     yield from found
 
 
+def _matching(pattern: str) -> Iterator[str]:
+    """As `glob.glob` with `recursive`, but `**` follows no link back to a folder above it."""
+    if pattern.endswith("/**"):
+        pattern += "/*"
+    head, recursion, tail = pattern.partition("/**/")
+    if not recursion:
+        yield from glob.glob(pattern)
+        return
+    for start in glob.glob(f"{head}/"):
+        for folder in _folders(start):
+            yield from _matching(os.path.join(glob.escape(folder), tail))
+
+
+def _folders(folder: str, above: frozenset[_Identity] = frozenset()) -> Iterator[str]:
+    identity = _identity(folder)
+    if identity in above:
+        return
+    yield folder
+    for name in glob.glob("*/", root_dir=folder):
+        yield from _folders(os.path.join(folder, name), above | {identity})
+
+
+def _identity(path: str) -> _Identity:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
 def _walk(
-    folder: str, suffixes: Sequence[str], above: frozenset[tuple[int, int]] = frozenset()
+    folder: str, suffixes: Sequence[str], above: frozenset[_Identity] = frozenset()
 ) -> Iterator[InputFile]:
-    status = os.stat(folder)
-    identity = status.st_dev, status.st_ino
+    identity = _identity(folder)
     if identity in above:
         return  # a link back to a folder that is being walked
     with os.scandir(folder) as entries:

@@ -78,6 +78,10 @@ def test_a_file_named_itself_may_have_any_suffix(folder: Path) -> None:
         ("*.csv", ["_SUCCESS.csv", "b.csv"]),
         ("[!_]*.csv*", ["a.csv.gz", "b.csv"]),
         ("**/*.tsv", ["sub/c.tsv"]),
+        ("**/*.csv", ["_SUCCESS.csv", "_temporary/d.csv", "b.csv"]),
+        ("**/[sc]*/**/*.tsv", ["sub/c.tsv"]),
+        ("sub/**", ["sub/UPPER.CSV", "sub/c.tsv"]),
+        ("**/su?", ["sub/UPPER.CSV", "sub/c.tsv"]),
         ("su?", ["sub/UPPER.CSV", "sub/c.tsv"]),
         ("[ab].csv*", ["a.csv.gz", "b.csv"]),
     ],
@@ -136,6 +140,13 @@ def test_a_link_back_to_a_folder_is_not_followed(folder: Path) -> None:
     (folder / "self").symlink_to(".")
     (folder / "sub" / "up").symlink_to("..")
     assert names(expand_paths(folder, SUFFIXES), folder) == expected
+    assert names(expand_paths(folder / "**/*.tsv", SUFFIXES), folder) == ["sub/c.tsv"]
+
+
+def test_a_glob_follows_links_to_other_folders(folder: Path) -> None:
+    (folder / "linked").symlink_to("sub")
+    expected = ["linked/c.tsv", "sub/c.tsv"]
+    assert names(expand_paths(folder / "**/*.tsv", SUFFIXES), folder) == expected
 
 
 def test_a_link_to_another_folder_is_followed(folder: Path) -> None:
