@@ -14,9 +14,11 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import rdata
+from rdata.dataset.errors import InputNotFoundError
 from rdata.errors import ActorDiedError, DataError, OptionError, SerializationError, TaskError
 
 pytestmark = pytest.mark.usefixtures("node")
@@ -52,6 +54,27 @@ def test_workers_do_not_write_into_memory_of_their_own() -> None:
         dataset.map(lambda row: row).write_parquet("memory://out/workers")
     assert not fsspec.filesystem("memory").exists("/out/workers")
     fsspec.filesystem("memory").rm("/out", recursive=True)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_workers_do_not_see_the_memory_of_the_program(suffix: str) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/in/a.csv", b"n\n" + 200 * b"12345678\n")
+    memory.pipe("/in/a.parquet", pq_bytes(pa.table({"n": [12345678] * 200})))
+    read = rdata.read_csv if suffix == "csv" else rdata.read_parquet
+    dataset = read(f"memory://in/a.{suffix}", override_num_blocks=4)
+    assert dataset.take_all() == [{"n": 12345678}] * 200
+    with pytest.raises(
+        InputNotFoundError, match=r"has a memory:// of its own.* that workers reach"
+    ):
+        dataset.map(lambda row: row).take_all()
+    memory.rm("/in", recursive=True)
+
+
+def pq_bytes(table: pa.Table) -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    return buffer.getvalue().to_pybytes()
 
 
 def test_large_blocks_go_through_shared_memory_in_order() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any
@@ -21,13 +21,14 @@ from rdata.dataset.block import (
     unify_schemas,
 )
 from rdata.dataset.columns import require_columns
-from rdata.dataset.errors import InputFilesError, InputNotFoundError
+from rdata.dataset.errors import InputFilesError
 from rdata.dataset.formats.output import OutputJob, WrittenFile, open_output
 from rdata.dataset.formats.paths import (
     InputFile,
     PathArgument,
     StorageOptions,
     expand_paths,
+    file_gone,
     is_remote,
     open_file,
 )
@@ -88,10 +89,15 @@ class ParquetSplit(Struct, frozen=True):
                     return
 
 
-def _open(path: str, storage_options: StorageOptions) -> pq.ParquetFile:
-    source: Any = open_file(path, storage_options) if is_remote(path) else path
-    with _faults_named(path):
-        return pq.ParquetFile(source, pre_buffer=is_remote(path))
+@contextmanager
+def _open(path: str, storage_options: StorageOptions) -> Iterator[pq.ParquetFile]:
+    with ExitStack() as stack:
+        source: Any = path
+        if is_remote(path):
+            source = stack.enter_context(open_file(path, storage_options))
+        with _faults_named(path):
+            file = stack.enter_context(pq.ParquetFile(source, pre_buffer=is_remote(path)))
+        yield file
 
 
 @contextmanager
@@ -100,7 +106,7 @@ def _faults_named(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputNotFoundError(f"{path}: no such file (it was there when listed?)") from error
+        raise file_gone(path) from error
     except (pa.ArrowInvalid, OSError) as error:
         is_decoding = getattr(error, "errno", None) is None
         what = "is not a Parquet file, or a damaged one" if is_decoding else "cannot be read"

@@ -159,11 +159,23 @@ def open_file(
             return cast(BinaryIO, open(path, "rb", buffering=0))
         filesystem, inner = file_system(path, storage_options)
         file = filesystem.open(inner, "rb", ahead_bytes or _AHEAD_BYTES)
-        return cast(BinaryIO, _Layered(file, filesystem)) if "::" in path else cast(BinaryIO, file)
+        is_shared = type(filesystem).cachable  # by all that open the same URL
+        return cast(BinaryIO, file if is_shared else _Layered(file, filesystem))
     except FileNotFoundError as error:
-        raise InputNotFoundError(f"{path}: no such file (it was there when listed?)") from error
+        raise file_gone(path) from error
     except OSError as error:
         raise InputFilesError(f"{path}: cannot be opened: {error}") from error
+
+
+def file_gone(path: str) -> InputNotFoundError:
+    """What to raise where a file that was listed is not there when it is opened."""
+    if "memory://" in path:
+        return InputNotFoundError(
+            f"{path}: each process has a memory:// of its own, and this file is not in that of the "
+            "one that reads; put it in a folder, or behind a URL, that workers reach as well, or "
+            "pass its rows to from_pandas or from_arrow"
+        )
+    return InputNotFoundError(f"{path}: no such file (it was there when listed?)")
 
 
 def open_content(
@@ -193,7 +205,10 @@ def read_bytes(
     """Read at most `size_bytes` of a stored file from `offset`, in one request where remote."""
     if is_remote(path):
         filesystem, inner = file_system(path, storage_options)
-        content = filesystem.cat_file(inner, start=offset, end=offset + size_bytes)
+        try:
+            content = filesystem.cat_file(inner, start=offset, end=offset + size_bytes)
+        except FileNotFoundError as error:
+            raise file_gone(path) from error
         return cast(bytes, content)
     with open_file(path) as file:
         file.seek(offset)

@@ -248,6 +248,19 @@ class TestUrls:
         contents = [read_bytes(file.path, 0, 100, options) for file in files]
         assert contents == [b"/in/_c.csv", b"/in/a.csv", b"/in/b.csv"]
 
+    def test_a_cache_before_an_archive_serves_one_file_after_another(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name in ["a.csv", "b.csv"]:
+                archive.writestr(name, name)
+        url = f"simplecache::zip://*.csv::file://{tmp_path}/a.zip"
+        contents = []
+        for _ in range(2):
+            for found in expand_paths(url, SUFFIXES):
+                with open_file(found.path) as file:
+                    contents.append(file.read())
+        assert contents == [b"a.csv", b"b.csv"] * 2
+        fsspec.get_filesystem_class("simplecache").clear_instance_cache()
+
     def test_nothing_in_a_chain(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("inner.csv", "a\n1\n")
