@@ -120,7 +120,4 @@ class CsvSource(Struct, frozen=True, eq=False):
 
 def csv_source(paths: PathArgument, options: CsvOptions, num_splits: int | None) -> CsvSource:
     """Find files and their schema; about `num_splits` splits, if given."""
-    plan = plan_csv(paths, options)
-    if num_splits is not None:
-        plan = plan_csv(paths, options, max(1, plan.size_bytes // num_splits))
-    return CsvSource(plan, options)
+    return CsvSource(plan_csv(paths, options, num_ranges=num_splits), options)

@@ -32,13 +32,18 @@ class CsvPlan(Struct, frozen=True):
 
 
 def plan_csv(
-    paths: PathArgument, options: CsvOptions | None = None, target_bytes: int = TARGET_BYTES
+    paths: PathArgument,
+    options: CsvOptions | None = None,
+    target_bytes: int = TARGET_BYTES,
+    num_ranges: int | None = None,
 ) -> CsvPlan:
     """Find the files that `paths` means, one schema for all, and ranges of about `target_bytes`.
 
+    With `num_ranges`, there are about so many ranges, whatever `target_bytes`.
+
     Reads the beginning, middle and end of up to 16 files, some 1.2 MiB in all, of one large file
     320 KiB; of compressed files the beginning. The ranges depend only on the files' sizes and
-    `target_bytes`. Small files have a range each.
+    these arguments. Small files have a range each.
 
     Raises `InputNotFoundError`, `InputFilesError`, `CsvColumnsError`, `OptionError`.
     """
@@ -46,6 +51,8 @@ def plan_csv(
     files = expand_paths(paths, CSV_SUFFIXES, options.storage_options)
     inferred = infer_schema(files, options)
     size_bytes = sum(file.size_bytes for file in files)
+    if num_ranges is not None:
+        target_bytes = max(1, size_bytes // num_ranges)
     text_bytes = content_bytes(files)
     per_row = inferred.bytes_per_row
     return CsvPlan(

@@ -285,6 +285,21 @@ def test_the_cost_is_bounded(
     assert 32 < sum(sizes_read.values()) >> 10 <= most_kib
 
 
+def test_a_number_of_blocks_costs_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.csv", "x\n" + "1\n" * 100_000)
+    opened: list[str] = []
+
+    def counting(path: str, *_: Any, **__: Any) -> io.FileIO:
+        opened.append(path)
+        return io.FileIO(path)
+
+    monkeypatch.setattr(paths, "open", counting, raising=False)
+    rdata.read_csv(path)
+    num_opened = len(opened)
+    rdata.read_csv(path, override_num_blocks=7)
+    assert len(opened) == 2 * num_opened
+
+
 def test_files_in_a_store(tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
