@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rdata.dataset.batch import to_block
 from rdata.dataset.block import (
@@ -120,7 +120,8 @@ def read_csv(
 
     One schema for all files, from samples of them; large files are read in parallel ranges of
     about 40 MiB. `csv_args` say how to understand the files: `delimiter`, `header`,
-    `column_names`, `column_types`, `null_values`, `encoding`, … (docs/csv.md has them all).
+    `column_names`, `column_types`, `null_values`, `encoding`, … (docs/csv.md has them all). Names
+    of folders (`year=2024/`) tell no columns here, as they do for `read_parquet`.
 
     Raises InputNotFoundError (a FileNotFoundError) and the like at once; CsvTypeError,
     CsvParseError and the like when it runs, with file, line, column, value, and the argument
@@ -135,6 +136,7 @@ def read_parquet(
     paths: PathArgument,
     *,
     columns: str | Sequence[str] | None = None,
+    partitioning: Literal["hive"] | None = "hive",
     override_num_blocks: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
@@ -143,11 +145,19 @@ def read_parquet(
     `columns` are those to read (or the one), in this order. Files may differ in columns (missing
     ones are null) and in types that one type can hold, such as integers and floats.
 
+    Below a folder that is given, or that a glob begins with, folders named `key=value` tell columns
+    that come after those of the files: int32 if all values are, else strings, with null for
+    `__HIVE_DEFAULT_PARTITION__`. They count for more than columns of the files with such a name.
+    `partitioning=None` takes no notice of folders' names.
+
     Raises InputNotFoundError (a FileNotFoundError), and DataError for files of another format.
     """
     num_blocks = _num_blocks("read_parquet", override_num_blocks)
     wanted = None if columns is None else columns_argument("read_parquet", columns, at_least=0)
-    return Dataset(Read(parquet_source(paths, wanted, num_blocks, storage_options)))
+    if partitioning not in ("hive", None):
+        raise OptionError(f'read_parquet: partitioning is "hive" or None, not {partitioning!r}')
+    is_hive = partitioning == "hive"
+    return Dataset(Read(parquet_source(paths, wanted, num_blocks, storage_options, is_hive)))
 
 
 __all__ = ["from_arrow", "from_items", "from_pandas", "range", "read_csv", "read_parquet"]

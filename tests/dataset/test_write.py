@@ -290,7 +290,7 @@ class TestReadingParquet:
         pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
         pieces = [
             table.nbytes
-            for split in parquet_source(tmp_path, None, None, None).splits()
+            for split in parquet_source(tmp_path, None, None, None, False).splits()
             for table in split.read()
         ]
         assert sum(pieces) > 40_000_000

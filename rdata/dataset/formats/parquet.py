@@ -22,6 +22,7 @@ from rdata.dataset.block import (
 )
 from rdata.dataset.columns import require_columns
 from rdata.dataset.errors import InputFilesError
+from rdata.dataset.formats.hive import Partition, partition_of, partition_schema, with_partition
 from rdata.dataset.formats.output import OutputJob, WrittenFile, open_output
 from rdata.dataset.formats.paths import (
     InputFile,
@@ -58,6 +59,7 @@ class ParquetSplit(Struct, frozen=True):
     schema: pa.Schema  # of the dataset, cut to the columns that are wanted
     storage_options: StorageOptions
     limit: int | None
+    partition: Partition
 
     def read(self) -> Iterator[pa.Table]:
         """See `Split`."""
@@ -72,7 +74,8 @@ class ParquetSplit(Struct, frozen=True):
             yield from shape(self._tables(file, left), self.path, PIECE_BYTES)
 
     def _tables(self, file: pq.ParquetFile, left: int) -> Iterator[pa.Table]:
-        columns = [name for name in self.schema.names if name in file.schema_arrow.names]
+        present = set(file.schema_arrow.names).difference(self.partition)
+        columns = [name for name in self.schema.names if name in present]
         row_bytes = max(1, self.size_bytes // max(1, self.num_rows))
         batches = file.iter_batches(
             batch_size=max(1, min(left, ROWS_AT_ONCE, PIECE_BYTES // row_bytes)),
@@ -83,6 +86,7 @@ class ParquetSplit(Struct, frozen=True):
         with _faults_named(self.path):
             for batch in batches:
                 table = part(plain(pa.Table.from_batches([batch])), 0, left)
+                table = with_partition(table, self.partition, self.schema)
                 yield conform(table, self.schema, self.path)
                 left -= table.num_rows
                 if left == 0:
@@ -120,6 +124,7 @@ class _Group(Struct, frozen=True):
     index: int
     num_rows: int
     bytes_by_column: Mapping[str, int]
+    partition: Partition
 
 
 class ParquetSource(Struct, frozen=True, eq=False):
@@ -173,7 +178,7 @@ class ParquetSource(Struct, frozen=True, eq=False):
             num_rows += group.num_rows
         if gathered:
             splits.append(self._split(gathered, gathered_bytes, schema))
-        return splits or [ParquetSplit("", (), 0, 0, schema, None, self.limit)]
+        return splits or [ParquetSplit("", (), 0, 0, schema, None, self.limit, {})]
 
     def _split(self, groups: list[_Group], size_bytes: int, schema: pa.Schema) -> ParquetSplit:
         return ParquetSplit(
@@ -184,6 +189,7 @@ class ParquetSource(Struct, frozen=True, eq=False):
             schema,
             self.storage_options,
             self.limit,
+            groups[0].partition,
         )
 
     def _bytes_of(self, group: _Group) -> int:
@@ -213,8 +219,11 @@ def parquet_source(
     columns: Sequence[str] | None,
     num_splits: int | None,
     storage_options: StorageOptions,
+    is_hive: bool,
 ) -> ParquetSource:
     """Read the footers of all files that `paths` means, and bring their schemas together.
+
+    With `is_hive`, folders named `key=value` tell columns, too.
 
     Raises `InputNotFoundError`, `InputFilesError` (also for a file that is damaged, or of another
     format), and `DataError` for a column that is not there, and types that nothing holds.
@@ -222,11 +231,16 @@ def parquet_source(
     files = expand_paths(paths, SUFFIXES, storage_options)
     groups: list[_Group] = []
     schemas: list[pa.Schema] = []
-    for file in files:
-        schema, file_groups = _footer(file, storage_options)
+    partitions = [partition_of(file.below) if is_hive else {} for file in files]
+    for file, partition in zip(files, partitions, strict=True):
+        schema, file_groups = _footer(file, partition, storage_options)
         schemas.append(schema)
         groups.extend(file_groups)
-    schema = unify_schemas(schemas, "read_parquet", [file.path for file in files])
+    places = [file.path for file in files]
+    if any(partitions):
+        schemas.append(partition_schema(partitions))
+        places.append("the names of folders")
+    schema = unify_schemas(schemas, "read_parquet", places)
     source = ParquetSource(len(files), tuple(groups), schema, storage_options)
     if num_splits is not None:
         split_bytes = source.estimated_bytes() // max(1, num_splits)
@@ -237,7 +251,9 @@ def parquet_source(
     return source.with_columns(columns)
 
 
-def _footer(file: InputFile, storage_options: StorageOptions) -> tuple[pa.Schema, list[_Group]]:
+def _footer(
+    file: InputFile, partition: Partition, storage_options: StorageOptions
+) -> tuple[pa.Schema, list[_Group]]:
     with _open(file.path, storage_options) as opened:
         metadata = opened.metadata
         schema = opened.schema_arrow.remove_metadata()
@@ -249,7 +265,7 @@ def _footer(file: InputFile, storage_options: StorageOptions) -> tuple[pa.Schema
                 column = group.column(j)
                 name = column.path_in_schema.split(".", 1)[0]
                 sizes[name] = sizes.get(name, 0) + column.total_uncompressed_size
-            groups.append(_Group(file.path, i, group.num_rows, sizes))
+            groups.append(_Group(file.path, i, group.num_rows, sizes, partition))
     return schema, groups
 
 

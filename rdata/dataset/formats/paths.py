@@ -14,11 +14,13 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.errors import OptionError
@@ -39,11 +41,13 @@ _Identity = tuple[int, int]  # of a folder, by whatever path
 class InputFile(Struct, frozen=True):
     """One file to read: an absolute local path or a URL, and its size as stored.
 
-    `size_bytes` is 0 where the server does not tell it.
+    `size_bytes` is 0 where the server does not tell it. `below` is the path from the folder that
+    was given, or that a glob begins with; empty for a file that was named itself.
     """
 
     path: str
     size_bytes: int
+    below: str = ""
 
 
 def expand_paths(
@@ -264,8 +268,10 @@ def _find_local(
         if not matches:
             raise InputNotFoundError(f"no file matches {path}")
         files = [match for match in matches if not os.path.isdir(match)]
+        start = _before_glob(path)
         for match in files or matches:  # a glob of folders alone means what is in them
-            yield from _find_local(match, suffixes, storage_options)
+            for file in _find_local(match, suffixes, storage_options):
+                yield replace(file, below=file.path.removeprefix(start))
         return
     status = os.stat(path)
     if not stat.S_ISDIR(status.st_mode):
@@ -274,7 +280,14 @@ def _find_local(
     found = sorted(_walk(path, suffixes), key=lambda file: file.path)
     if not found:
         raise InputFilesError(_nothing_in_folder(path, suffixes, os.listdir(path)))
-    yield from found
+    for file in found:
+        yield replace(file, below=file.path.removeprefix(path))
+
+
+def _before_glob(pattern: str) -> str:
+    """The folder that a glob begins with."""
+    fixed = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    return fixed[: fixed.rfind("/") + 1]
 
 
 def _matching(pattern: str) -> Iterator[str]:
@@ -332,7 +345,7 @@ def _find_remote(
         files = {name: info for name, info in found.items() if info["type"] != "directory"}
         if not files:
             raise InputNotFoundError(f"no file matches {path}")
-        yield from _remote_files(path, filesystem, files)
+        yield from _remote_files(path, filesystem, files, _before_glob(inner))
         return
     info = filesystem.info(inner)
     if info["type"] != "directory":
@@ -346,16 +359,18 @@ def _find_remote(
     }
     if not wanted:
         raise InputFilesError(_nothing_in_folder(path, suffixes, below))
-    yield from _remote_files(path, filesystem, wanted)
+    yield from _remote_files(path, filesystem, wanted, inner)
 
 
-def _remote_files(path: str, filesystem: Any, found: Mapping[str, Any]) -> Iterator[InputFile]:
+def _remote_files(
+    path: str, filesystem: Any, found: Mapping[str, Any], start: str
+) -> Iterator[InputFile]:
     for name in sorted(found):
         url = filesystem.unstrip_protocol(name)
         if "::" in path:  # only the chain itself opens what is in it
             before, link, behind = _chain(path)
             url = f"{before}{link.partition('://')[0]}://{name}{behind}"
-        yield InputFile(url, found[name]["size"] or 0)
+        yield InputFile(url, found[name]["size"] or 0, name.removeprefix(start))
 
 
 def _is_ignored(name: str, info_root: str) -> bool:
