@@ -398,10 +398,12 @@ class Dataset:
         """Write Parquet files to the folder `path`: a local one, or a URL that fsspec knows.
 
         One file for each task, named so that sorting gives the order of the rows. They appear
-        together when all are complete; a write that fails leaves nothing. `mode` is "append",
-        "overwrite", "error" or "ignore": see `rdata.data.SaveMode`. All files get one schema:
-        integers are widened to floats if some blocks have floats. `storage_options` go to fsspec,
-        other arguments to `pyarrow.parquet.ParquetWriter`.
+        together when all are complete; a write that fails leaves nothing. (One whose driver is
+        killed leaves a hidden folder, `.rdata-…`. The next write to the same local folder from that
+        machine removes it; below a URL it stays.) `mode` is "append", "overwrite", "error" or
+        "ignore": see `rdata.data.SaveMode`. All files get one schema: integers are widened to
+        floats if some blocks have floats. `storage_options` go to fsspec, other arguments to
+        `pyarrow.parquet.ParquetWriter`.
 
         Raises OptionError for arguments that cannot be meant, before anything runs, and DataError
         if a column has types in different blocks that nothing holds together, or one that Parquet

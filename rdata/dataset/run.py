@@ -106,14 +106,14 @@ def write_parquet(operator: Operator, sink: ParquetSink, mode: SaveMode) -> None
     if not sink.job.begin(mode):
         return
     try:
-        results = list(execute(planned, launcher_for(planned)))
-        files: list[WrittenFile] = [file for result in results for file in result]
-        files = [file for file in files if file.num_rows] or files[:1] or [sink.write_nothing()]
-        files = _with_one_schema(files, sink, is_local=planned.place == "driver")
-        sink.job.publish(files, mode)
-    except BaseException:
-        sink.job.abort()
-        raise
+        with sink.job.held():
+            results = list(execute(planned, launcher_for(planned)))
+            files: list[WrittenFile] = [file for result in results for file in result]
+            files = [file for file in files if file.num_rows] or files[:1] or [sink.write_nothing()]
+            files = _with_one_schema(files, sink, is_local=planned.place == "driver")
+            sink.job.publish(files, mode)
+    finally:
+        sink.job.clear()
 
 
 def _require_reach(planned: Plan, sink: ParquetSink) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +74,39 @@ def test_files_of_attempts_that_count_for_nothing_are_not_published(tmp_path: Pa
     assert lost.temporary_path != kept.temporary_path
     assert lost.final_name == kept.final_name
     job.publish([kept], SaveMode.APPEND)
+    job.clear()
     assert os.listdir(tmp_path) == [kept.final_name]
     assert pq.read_table(tmp_path).num_rows == 2
+
+
+def test_what_a_killed_driver_left_is_removed_by_the_next_write(tmp_path: Path) -> None:
+    program = (
+        "import os, rdata, signal\n"
+        "def die(batch): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "rdata.init(local_mode=True)\n"
+        f"rdata.range(9).map_batches(die).write_parquet({str(tmp_path)!r})"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert [name[:7] for name in os.listdir(tmp_path)] == [".rdata-"]
+    rdata.range(3).write_parquet(tmp_path)
+    assert rdata.read_parquet(tmp_path).count() == 3
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_what_may_be_under_way_is_not_removed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / ".rdata-elsewhere" / "lock-of-another-machine"
+    elsewhere.parent.mkdir()
+    elsewhere.touch()
+
+    def write(batch: dict[str, Any]) -> dict[str, Any]:
+        rdata.range(2).write_parquet(tmp_path)
+        return batch
+
+    rdata.range(3, override_num_blocks=3).map_batches(write).write_parquet(tmp_path)
+    assert rdata.read_parquet(tmp_path).count() == 3 + 3 * 2
+    assert [path.name for path in tmp_path.glob(".*")] == [".rdata-elsewhere"]
+    assert elsewhere.exists()
 
 
 class TestModes:

@@ -6,15 +6,21 @@
 Each attempt of a task writes to names of its own, and only files that its result names are
 published; so a task that ran twice cannot give a row twice, and a write that fails or is killed
 leaves nothing that a reader of the folder sees (readers leave out names that begin with a dot).
+
+While a driver lives, it holds a lock in its hidden folder, named after the boot of its machine: a
+free one that has the name of this boot is that of a driver that was killed, and the next write to
+the folder removes what it left. What drivers of other machines left stays: it may be under way.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -114,10 +120,23 @@ class OutputJob(Struct, frozen=True):
             filesystem.makedirs(inner, exist_ok=True)
         else:
             Path(self._hidden_folder).mkdir(parents=True, exist_ok=True)
+            _sweep(Path(self.folder))
         return True
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other writes from sweeping the hidden folder, while this process lives."""
+        with ExitStack() as stack:
+            if not is_remote(self.folder):
+                with suppress(OSError):  # a file system without locks: then nobody sweeps
+                    # It gets its name when it is held: others take a free one for a dead driver's.
+                    unnamed = Path(self._hidden_folder, "lock")
+                    fcntl.flock(stack.enter_context(unnamed.open("w")), fcntl.LOCK_EX)
+                    unnamed.rename(unnamed.with_name(_lock_name()))
+            yield
+
     def publish(self, files: Sequence[WrittenFile], mode: SaveMode) -> None:
-        """Give complete files their final names, in order, and remove what is hidden."""
+        """Give complete files their final names, in order."""
         old_names = self._visible_names() if mode is SaveMode.OVERWRITE else []
         if is_remote(self.folder):
             filesystem, inner = self._filesystem(self.folder)
@@ -131,10 +150,9 @@ class OutputJob(Struct, frozen=True):
                 Path(file.temporary_path).replace(f"{self.folder}/{file.final_name}")
             for name in old_names:
                 _remove_local(Path(self.folder, name))
-        self.abort()
 
-    def abort(self) -> None:
-        """Remove what is hidden."""
+    def clear(self) -> None:
+        """Remove what is hidden: all that has not been published."""
         if is_remote(self.folder):
             filesystem, inner = self._filesystem(self._hidden_folder)
             if filesystem.exists(inner):
@@ -202,3 +220,17 @@ def _remove_local(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _lock_name() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    return f"lock-{boot.strip()}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the hidden folders of drivers of this machine that were killed."""
+    with suppress(OSError):
+        for lock in folder.glob(f".rdata-*/{_lock_name()}"):
+            with suppress(OSError), lock.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
