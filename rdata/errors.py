@@ -3,6 +3,7 @@
     RdataError
     ├── NotInitializedError            a call that needs a runtime where none can be started
     ├── OptionError          ValueError   an argument or option that cannot be meant
+    │   └── UnknownOptionError  TypeError    it has a name that rdata does not know, or not yet
     ├── NodeStartError                 a node could not be started, or refused
     │   └── NodeNotFoundError  ConnectionError   none runs at the address
     ├── NodeDiedError                  the node's processes ended while work was under way
@@ -46,6 +47,10 @@ class NotInitializedError(RdataError):
 
 class OptionError(RdataError, ValueError):
     """An argument or option has a value, or a name, that cannot be meant."""
+
+
+class UnknownOptionError(OptionError, TypeError):
+    """An argument or option has a name that rdata does not know, or does not have yet."""
 
 
 class NodeStartError(RdataError):

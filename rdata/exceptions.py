@@ -22,6 +22,7 @@ from rdata.errors import (
     TaskCancelledError,
     TaskError,
     TaskUnschedulableError,
+    UnknownOptionError,
     WorkerCrashedError,
 )
 
@@ -52,5 +53,6 @@ __all__ = [
     "TaskCancelledError",
     "TaskError",
     "TaskUnschedulableError",
+    "UnknownOptionError",
     "WorkerCrashedError",
 ]

@@ -25,7 +25,7 @@ from rdata.core.addresses import (
 from rdata.core.agent.journal import journal_token
 from rdata.core.launch import LaunchedNode, NodeOptions, launch_node
 from rdata.core.node_files import TOKEN_VARIABLE, choose_node, parse_token, read_token
-from rdata.core.options import amount, check_store_bytes, resource_amounts
+from rdata.core.options import amount, resource_amounts, store_bytes
 from rdata.core.session import default_temp_dir
 from rdata.core.visit import reach, visit
 from rdata.errors import NodeNotFoundError, NodeStartError, OptionError
@@ -120,7 +120,6 @@ def _not_empty(text: str) -> str:
 def _options(given: argparse.Namespace, settings: Settings) -> NodeOptions:
     num_cpus = None if given.num_cpus is None else amount("--num-cpus", given.num_cpus)
     resources = resource_amounts("--resources", _parse_json("--resources", given.resources))
-    check_store_bytes("--object-store-memory", given.object_store_memory)
     port = given.port
     if port is None:
         port = DEFAULT_HEAD_PORT if given.head else 0
@@ -133,7 +132,7 @@ def _options(given: argparse.Namespace, settings: Settings) -> NodeOptions:
     return NodeOptions(
         num_cpus,
         resources,
-        given.object_store_memory,
+        store_bytes("--object-store-memory", given.object_store_memory),
         os.path.abspath(given.temp_dir),
         _token(given, head, journal, settings.connect_timeout_s),
         is_embedded=False,

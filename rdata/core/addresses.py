@@ -36,7 +36,7 @@ def resolved(address: str) -> set[str]:
     """`address`, and the same with each of the numbers that its host's name stands for."""
     host, port = split_address(address)
     found = {joined_address(host, port)}
-    with contextlib.suppress(OSError):  # a name that nobody knows is no node's
+    with contextlib.suppress(OSError, UnicodeError):  # a name that nobody knows is no node's
         for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             found.add(joined_address(str(place[0]), port))
     return found

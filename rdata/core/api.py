@@ -8,6 +8,7 @@ from typing import Any, overload
 from rdata.core.actor import ActorHandle
 from rdata.core.lifecycle import ensure_runtime, runtime_of
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.options import nonnegative_number, whole_number
 from rdata.core.runtime import RuntimeContext
 from rdata.core.runtime.seam import Waitable
 from rdata.errors import OptionError, TaskError
@@ -86,13 +87,11 @@ def wait(
         return [], []
     if len(set(refs)) != len(refs):
         raise OptionError("rdata.wait takes references that differ from each other")
-    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
-        raise OptionError(f"num_returns={num_returns!r}: give a whole number")
-    if not 1 <= num_returns <= len(refs):
-        raise OptionError(
-            f"num_returns={num_returns}: give 1 to {len(refs)}, the number of references"
-        )
-    return runtime_of(refs[0]).wait(refs, num_returns, limit_s)
+    expected = f"1 to {len(refs)}, the number of references"
+    count = whole_number("num_returns", num_returns, 1, expected)
+    if count > len(refs):
+        raise OptionError(f"num_returns={count}: give {expected}")
+    return runtime_of(refs[0]).wait(refs, count, limit_s)
 
 
 def cancel(ref: Waitable, *, force: bool = False, recursive: bool = False) -> None:
@@ -164,9 +163,7 @@ def get_runtime_context() -> RuntimeContext:
 def _seconds(timeout: Any) -> float | None:
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise OptionError(f"timeout={timeout!r}: give seconds, 0 or more, or None to wait on")
-    return float(timeout)
+    return nonnegative_number("timeout", timeout, "seconds, 0 or more, or None to wait on")
 
 
 def _not_a_ref(value: Any, rule: str) -> OptionError:

@@ -7,14 +7,15 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Never
 
 from rdata.core.addresses import joined_address
 from rdata.core.machine import default_num_cpus
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
-from rdata.core.options import amount, check_store_bytes, resource_amounts
+from rdata.core.options import init_options
 from rdata.core.runtime import Runtime, current, install
 from rdata.core.runtime.inline import InlineRuntime
+from rdata.core.specs import InitOptions
 from rdata.errors import ObjectLostError, OptionError
 
 _ADDRESS_VARIABLE = "RDATA_ADDRESS"
@@ -89,6 +90,7 @@ def init(
     log_to_driver: bool = True,
     ignore_reinit_error: bool = False,
     local_mode: bool = False,
+    **others: Never,
 ) -> RdataContext:
     """Start a node, or (`address`) join one of this machine.
 
@@ -107,7 +109,12 @@ def init(
     and no output of other processes then: `object_store_memory` and `log_to_driver` are checked,
     and mean nothing. An `address` other than "local" is refused, and RDATA_ADDRESS not looked at.
 
+    None leaves an argument as it is. Ray's other arguments (`others`) are refused, unless what is
+    given asks for nothing: `num_gpus=0`, `runtime_env=None`.
+
     Raises RuntimeError if this program has a runtime already, unless `ignore_reinit_error`;
+    OptionError for an argument that cannot be meant, and UnknownOptionError, which is one and a
+    TypeError, for one that rdata does not have;
     NodeStartError if the node does not start, and NodeNotFoundError, which is one and a
     ConnectionError, if none runs at `address`.
 
@@ -116,38 +123,37 @@ def init(
     ...     rdata.cluster_resources()
     {'CPU': 2.0}
     """
+    options = init_options(
+        {
+            "address": address,
+            "num_cpus": num_cpus,
+            "resources": resources,
+            "object_store_memory": object_store_memory,
+            "namespace": namespace,
+            "log_to_driver": log_to_driver,
+            "ignore_reinit_error": ignore_reinit_error,
+            "local_mode": local_mode,
+            **others,
+        }
+    )
     with _changing:
         known = current()
         if known is not None:
-            if ignore_reinit_error:
+            if options.ignore_reinit_error:
                 return RdataContext(known)
             raise RuntimeError(
                 "rdata.init() was called before: call rdata.shutdown() first for a new node, or "
                 "pass ignore_reinit_error=True to go on with the one that runs"
             )
-        amounts = resource_amounts("resources", resources)
-        cpus = None if num_cpus is None else amount("num_cpus", num_cpus)
-        check_store_bytes("object_store_memory", object_store_memory)
-        joined = _address_to_join(address, local_mode)
-        if joined and (cpus is not None or amounts or object_store_memory):
-            raise OptionError(
-                f"address={joined!r} names a node that runs already: num_cpus, resources and "
-                "object_store_memory are given where it is started"
-                + ("" if address else f" (the address is from {_ADDRESS_VARIABLE})")
-            )
-        if joined and local_mode:
-            raise OptionError(f"address={joined!r}: with local_mode=True there is no other node")
-        if local_mode:
-            cpus = default_num_cpus() if cpus is None else cpus
-            runtime: Runtime = InlineRuntime(cpus, amounts, namespace)
+        joined = _address_to_join(options)
+        if options.local_mode:
+            cpus = default_num_cpus() if options.num_cpus is None else options.num_cpus
+            runtime: Runtime = InlineRuntime(cpus, options.resources, options.namespace)
         else:
             # Here and not above: local mode needs nothing of what starts and reaches processes.
             from rdata.core.runtime import driver
 
-            if joined:
-                runtime = driver.join(joined, namespace, log_to_driver)
-            else:
-                runtime = driver.start(cpus, amounts, object_store_memory, namespace, log_to_driver)
+            runtime = driver.join(joined, options) if joined else driver.start(options)
         install(runtime)
         _shut_down_at_exit()
         return RdataContext(runtime)
@@ -190,14 +196,22 @@ def runtime_of(ref: ObjectRef | ObjectRefGenerator) -> Runtime:
     return runtime
 
 
-def _address_to_join(address: str | None, local_mode: bool) -> str:
+def _address_to_join(options: InitOptions) -> str:
     """The address of the node to join; empty: none, this program gets its own."""
-    if address is not None and not isinstance(address, str):
-        raise OptionError(f"address={address!r}: give 'auto', 'local' or HOST:PORT")
-    chosen = address
-    if chosen is None and not local_mode:
+    chosen = options.address
+    if chosen is None and not options.local_mode:
         chosen = os.environ.get(_ADDRESS_VARIABLE)
-    return "" if chosen is None or chosen == "local" else chosen
+    if not chosen or chosen == "local":
+        return ""
+    if options.num_cpus is not None or options.resources or options.object_store_memory:
+        raise OptionError(
+            f"address={chosen!r} names a node that runs already: num_cpus, resources and "
+            "object_store_memory are given where it is started"
+            + ("" if options.address else f" (the address is from {_ADDRESS_VARIABLE})")
+        )
+    if options.local_mode:
+        raise OptionError(f"address={chosen!r}: with local_mode=True there is no other node")
+    return chosen
 
 
 def _shut_down_at_exit() -> None:

@@ -1,19 +1,25 @@
-"""Which options do tasks, actors and methods take, and what may their values be?"""
+"""Which options do tasks, actors, methods and `rdata.init` take, and what may their values be?"""
 
 from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rdata.core.specs import ActorOptions, MethodOptions, TaskOptions
-from rdata.errors import OptionError
+from rdata.core.specs import ActorOptions, InitOptions, MethodOptions, TaskOptions
+from rdata.errors import OptionError, UnknownOptionError
 
 Check = Callable[[str, Any], Any]
+
+UNITS_PER_ONE = 10_000  # amounts of resources are counted in these; less than one is nothing
+_MOST = 2**63 - 1  # that a message carries
+_MOST_AMOUNT = 1e30  # far more than anybody has, and far less than is no number any more
 
 
 def task_options(base: TaskOptions, given: Mapping[str, Any]) -> TaskOptions:
@@ -34,40 +40,75 @@ def method_options(base: MethodOptions, given: Mapping[str, Any]) -> MethodOptio
     return replace(base, **_checked(given, _METHOD, "an actor's method"))
 
 
+def init_options(given: Mapping[str, Any]) -> InitOptions:
+    """What was given to `rdata.init(...)`."""
+    return InitOptions(**_checked(given, _INIT, "rdata.init()"))
+
+
 def resource_amounts(name: str, value: Any) -> dict[str, float]:
     """Check custom resources: a dict from names to amounts, without CPU."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise OptionError(f"{name}={value!r}: give a dict such as {{'disk': 1}}")
-    if "CPU" in value or "GPU" in value:
-        raise OptionError(f"{name}={value!r}: CPUs are given by num_cpus; rdata has no GPUs yet")
-    if not all(isinstance(key, str) and key for key in value):
-        raise OptionError(f"{name}={value!r}: a resource's name is a string that is not empty")
+    for key in value:
+        if not isinstance(key, str) or not key or not _is_text(key):
+            raise OptionError(f"{name}={value!r}: a resource's name is text that is not empty")
+        if key in _NOT_CUSTOM:
+            raise OptionError(f"{name}={value!r}: {_NOT_CUSTOM[key]}")
     return {key: amount(f"{name}[{key!r}]", each) for key, each in value.items()}
 
 
 def amount(name: str, value: Any) -> float:
-    """Check an amount of a resource: a number that is not negative, and finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise OptionError(f"{name}={value!r}: give a number, 0 or more")
-    return float(value)
+    """Check an amount of a resource: a number that is not negative, and can be counted."""
+    number = nonnegative_number(name, value, "a number, 0 or more")
+    if number > _MOST_AMOUNT:
+        raise OptionError(f"{name}={value!r}: give a number, {_MOST_AMOUNT:g} at most")
+    if number and not round(number * UNITS_PER_ONE):
+        raise OptionError(
+            f"{name}={value!r}: the smallest amount is {1 / UNITS_PER_ONE}; give 0 for none"
+        )
+    return number
 
 
-def check_store_bytes(name: str, value: Any) -> None:
+def store_bytes(name: str, value: Any) -> int | None:
     """Check the store's quota: bytes, or None for what is usual."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise OptionError(f"{name}={value!r}: give a number of bytes")
-    if value <= 0:
-        raise OptionError(f"{name}={value}: give more than 0 bytes")
+    return (
+        None if value is None else whole_number(name, value, 1, "more than 0 bytes, a whole number")
+    )
+
+
+def nonnegative_number(name: str, value: Any, expected: str) -> float:
+    """Check a number, 0 or more: an int, a float, or what stands for one, as numpy's do."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(operator.index(value))
+    except TypeError:
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    if not number >= 0:
+        raise OptionError(f"{name}={value!r}: give {expected}")
+    return number
+
+
+def whole_number(name: str, value: Any, least: int, expected: str) -> int:
+    """Check a whole number from `least` up: an int, or what stands for one, as numpy's do."""
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise OptionError(f"{name}={value!r}: give {expected}")
+    if number > _MOST:
+        raise OptionError(f"{name}={value!r}: that is more than can be meant")
+    return number
 
 
 class _Absent(Struct, frozen=True):
     """An option of Ray's that rdata does not have yet; the values that change nothing are fine."""
 
     harmless: tuple[Any, ...]
+    instead: str = "leave it out"
 
 
 def _checked(
@@ -80,11 +121,12 @@ def _checked(
             names = [name for name, option in known.items() if not isinstance(option, _Absent)]
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
-            raise OptionError(f"{name!r} is not an option of {what}; {hint}")
+            raise UnknownOptionError(f"{name!r} is not an option of {what}; {hint}")
         if isinstance(option, _Absent):
             if not any(value is each or value == each for each in option.harmless):
-                raise OptionError(
-                    f"{name}={value!r}: rdata does not have this option of {what} yet; leave it out"
+                raise UnknownOptionError(
+                    f"{name}={value!r}: rdata does not have this option of {what} yet; "
+                    f"{option.instead}"
                 )
             continue
         field, check = option
@@ -94,10 +136,9 @@ def _checked(
 
 
 def _num_returns(name: str, value: Any) -> Any:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not is_count and value != "streaming":
-        raise OptionError(f"{name}={value!r}: give a whole number, 0 or more, or 'streaming'")
-    return value
+    if isinstance(value, str) and value == "streaming":
+        return value
+    return whole_number(name, value, 0, "a whole number, 0 or more, or 'streaming'")
 
 
 def _optional_amount(name: str, value: Any) -> float | None:
@@ -105,9 +146,7 @@ def _optional_amount(name: str, value: Any) -> float | None:
 
 
 def _max_retries(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < -1:
-        raise OptionError(f"{name}={value!r}: give a whole number, 0 or more, or -1 for no bound")
-    return value
+    return whole_number(name, value, -1, "a whole number, 0 or more, or -1 for no bound")
 
 
 def _retry_exceptions(name: str, value: Any) -> bool | tuple[type[BaseException], ...]:
@@ -122,13 +161,29 @@ def _retry_exceptions(name: str, value: Any) -> bool | tuple[type[BaseException]
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise OptionError(f"{name}={value!r}: give a string")
+    if not _is_text(value):
+        raise OptionError(f"{name}={value!r}: give text that UTF-8 can express")
     return value
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # surrogates, which no message carries
+        return False
+    return True
 
 
 def _optional_text(name: str, value: Any) -> str | None:
     if value == "":
         raise OptionError(f"{name}='': give a string that is not empty")
     return None if value is None else _text(name, value)
+
+
+def _address(name: str, value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise OptionError(f"{name}={value!r}: give 'auto', 'local' or HOST:PORT")
+    return value
 
 
 def _lifetime(name: str, value: Any) -> Any:
@@ -144,15 +199,24 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _optional_count(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise OptionError(f"{name}={value!r}: give a whole number, 1 or more, or None")
-    return value
+    return (
+        None
+        if value is None
+        else whole_number(name, value, 1, "a whole number, 1 or more, or None")
+    )
 
 
-_NEVER_NONE: tuple[Check, ...] = (amount, _num_returns, _max_retries, _text)
+_NEVER_NONE: tuple[Check, ...] = (amount, _flag, _num_returns, _max_retries, _text)
+_NOT_CUSTOM = {
+    "CPU": "CPUs are given by num_cpus",
+    "GPU": "rdata has no GPUs yet; a resource of another name counts them, {'gpu': 1} for instance",
+    "object_store_memory": "the store's quota is given to rdata.init by object_store_memory",
+}
 
+_NO_GPUS = _Absent((None, 0), "a custom resource counts them: resources={'gpu': 1}")
+_NO_ENVIRONMENT = _Absent(
+    (None, {}), "set variables in os.environ before rdata.init(), and install packages on the nodes"
+)
 _PLACEMENT: dict[str, tuple[str, Check] | _Absent] = {
     "resources": ("resources", resource_amounts),
     "_metadata": _Absent((None, {})),
@@ -161,12 +225,12 @@ _PLACEMENT: dict[str, tuple[str, Check] | _Absent] = {
     "fallback_strategy": _Absent((None, [])),
     "label_selector": _Absent((None, {})),
     "memory": _Absent((None, 0)),
-    "num_gpus": _Absent((None, 0)),
+    "num_gpus": _NO_GPUS,
     "object_store_memory": _Absent((None, 0)),
     "placement_group": _Absent((None, "default")),
     "placement_group_bundle_index": _Absent((None, -1)),
     "placement_group_capture_child_tasks": _Absent((None, False)),
-    "runtime_env": _Absent((None, {})),
+    "runtime_env": _NO_ENVIRONMENT,
     "scheduling_strategy": _Absent((None, "DEFAULT")),
 }
 _RETURNS: dict[str, tuple[str, Check] | _Absent] = {
@@ -203,4 +267,47 @@ _METHOD: dict[str, tuple[str, Check] | _Absent] = {
     "enable_task_events": _Absent((None, True)),
     "max_task_retries": _Absent((None, 0)),
     "retry_exceptions": _Absent((None, False)),
+}
+
+_NO_DASHBOARD = "there is no dashboard: leave it out"
+_LOGGERS = "rdata logs as Python does: logging.getLogger('rdata') is its logger"
+_INIT: dict[str, tuple[str, Check] | _Absent] = {
+    "address": ("address", _address),
+    "num_cpus": ("num_cpus", _optional_amount),
+    "resources": ("resources", resource_amounts),
+    "object_store_memory": ("object_store_memory", store_bytes),
+    "namespace": ("namespace", _optional_text),
+    "log_to_driver": ("log_to_driver", _flag),
+    "ignore_reinit_error": ("ignore_reinit_error", _flag),
+    "local_mode": ("local_mode", _flag),
+    "_driver_object_store_memory": _Absent((None,)),
+    "_enable_object_reconstruction": _Absent((None, False)),
+    "_memory": _Absent((None, 0)),
+    "_metrics_export_port": _Absent((None,)),
+    "_node_ip_address": _Absent((None,), "rdata start --node-ip-address=… has it"),
+    "_node_name": _Absent((None,)),
+    "_plasma_directory": _Absent((None,)),
+    "_redis_password": _Absent((None,)),
+    "_redis_username": _Absent((None,)),
+    "_skip_env_hook": _Absent((None, False)),
+    "_system_config": _Absent((None, {}), "settings are RDATA_… in the environment"),
+    "_temp_dir": _Absent((None,), "set RDATA_TEMP_DIR in the environment"),
+    "_tracing_startup_hook": _Absent((None,)),
+    "cgroup_path": _Absent((None,)),
+    "configure_logging": _Absent((None, True, False)),
+    "dashboard_host": _Absent((None, "127.0.0.1"), _NO_DASHBOARD),
+    "dashboard_port": _Absent((None,), _NO_DASHBOARD),
+    "enable_resource_isolation": _Absent((None, False)),
+    "include_dashboard": _Absent((None, False), _NO_DASHBOARD),
+    "job_config": _Absent((None,)),
+    "labels": _Absent((None, {}), "a custom resource marks a node: resources={'disk': 1}"),
+    "logging_config": _Absent((None,), _LOGGERS),
+    "logging_format": _Absent((None,), _LOGGERS),
+    "logging_level": _Absent((None, "info"), _LOGGERS),
+    "num_gpus": _NO_GPUS,
+    "object_spilling_directory": _Absent((None,), "leave it out: a full store is an error"),
+    "proxy_server_url": _Absent((None,)),
+    "runtime_env": _NO_ENVIRONMENT,
+    "system_reserved_cpu": _Absent((None,)),
+    "system_reserved_memory": _Absent((None,)),
 }

@@ -1,4 +1,4 @@
-"""What exactly was asked for, when a task or an actor was?"""
+"""What exactly was asked for, when a task, an actor or a runtime was?"""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ class Function:
         self.name = getattr(target, "__qualname__", None) or repr(target)
         self.is_generator = inspect.isgeneratorfunction(inspect.unwrap(target))
         self.registration: Any = None
+
+
+class InitOptions(Struct, frozen=True):
+    """How a program gets its runtime. See `rdata.init`."""
+
+    address: str | None = None
+    num_cpus: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    object_store_memory: int | None = None
+    namespace: str | None = None
+    log_to_driver: bool = True
+    ignore_reinit_error: bool = False
+    local_mode: bool = False
 
 
 class TaskOptions(Struct, frozen=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rdata.core.options import actor_options, amount, method_options, resource_amounts, task_options
@@ -72,6 +74,12 @@ def test_an_option_that_is_not_there_yet_says_so(absent: dict[str, Any]) -> None
             refuse()
 
 
+def test_an_absent_or_unknown_option_is_a_type_error_too() -> None:
+    for given in ({"num_gpus": 1}, {"numcpus": 1}):
+        with pytest.raises(TypeError):
+            task_options(TaskOptions(), given)
+
+
 @pytest.mark.parametrize("name", ["max_restarts", "max_task_retries"])
 def test_restarts_are_not_there_yet(name: str) -> None:
     assert actor_options(ActorOptions(), {name: 0}) == ActorOptions()
@@ -117,7 +125,16 @@ def test_options_of_another_kind_are_unknown() -> None:
         ("retry_exceptions", []),
         ("retry_exceptions", [1]),
         ("name", 5),
+        ("num_cpus", 10**400),
+        ("num_cpus", 1e-9),
+        ("num_cpus", np.True_),
+        ("num_returns", 10**400),
+        ("name", "\ud800"),
+        ("resources", {"CPU": 1}),
         ("resources", {"GPU": 1}),
+        ("resources", {"object_store_memory": 1}),
+        ("resources", {"\ud800": 1}),
+        ("resources", {"disk": "1"}),
         ("resources", 3),
         ("resources", {1: 1}),
         ("resources", {"": 1}),
@@ -150,6 +167,22 @@ def test_none_leaves_an_option_as_it_is() -> None:
 def test_lifetimes() -> None:
     assert actor_options(ActorOptions(), {"lifetime": "detached"}).lifetime == "detached"
     assert actor_options(ActorOptions(), {"lifetime": "non_detached"}).lifetime is None
+
+
+@pytest.mark.parametrize("three", [3, np.int64(3), np.uint8(3)], ids=repr)
+def test_a_whole_number_may_be_of_any_type_that_stands_for_one(three: Any) -> None:
+    given = dict.fromkeys(("num_returns", "max_retries", "generator_backpressure_num_objects"), 3)
+    names = [*given, "num_cpus"]
+    options = task_options(TaskOptions(), dict.fromkeys(names, three))
+    assert options == TaskOptions(num_cpus=3.0, **given)
+    assert {type(getattr(options, name)) for name in given} == {int}
+    assert type(options.num_cpus) is float
+
+
+@pytest.mark.parametrize("half", [0.5, np.float32(0.5), np.float64(0.5), Fraction(1, 2)], ids=repr)
+def test_an_amount_may_be_of_any_type_that_stands_for_a_number(half: Any) -> None:
+    assert repr(amount("num_cpus", half)) == "0.5"
+    assert repr(resource_amounts("resources", {"disk": half})) == "{'disk': 0.5}"
 
 
 def test_amounts_become_floats() -> None:

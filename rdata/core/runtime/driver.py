@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from rdata.config import Settings
@@ -15,24 +14,21 @@ from rdata.core.launch import NodeOptions, launch_node
 from rdata.core.node_files import TOKEN_VARIABLE, choose_node
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.peers import Home
+from rdata.core.specs import InitOptions
 from rdata.core.wire.auth import ROLE_DRIVER, ClientHandshake
 from rdata.core.wire.dial import connect_node
 from rdata.errors import NodeStartError
 
 
-def start(
-    num_cpus: float | None,
-    resources: Mapping[str, float],
-    object_store_memory: int | None,
-    namespace: str | None,
-    log_to_driver: bool,
-) -> ClusterRuntime:
+def start(options: InitOptions) -> ClusterRuntime:
     """Start an embedded node and make this process its driver. Raises NodeStartError."""
     settings = Settings.from_environment()
-    node = launch_node(NodeOptions(num_cpus, resources, object_store_memory), settings)
+    node = launch_node(
+        NodeOptions(options.num_cpus, options.resources, options.object_store_memory), settings
+    )
     try:
         home = Home(bytes.fromhex(node.node_id), node.address, node.address)
-        runtime = _connect(home, node.token, settings, namespace, log_to_driver)
+        runtime = _connect(home, node.token, settings, options)
     except BaseException:
         node.process.kill()
         node.process.wait()
@@ -41,7 +37,7 @@ def start(
     return runtime
 
 
-def join(address: str, namespace: str | None, log_to_driver: bool) -> ClusterRuntime:
+def join(address: str, options: InitOptions) -> ClusterRuntime:
     """Make this process a driver of a node that runs on this machine.
 
     `address` is "auto" or HOST:PORT. Raises NodeNotFoundError, NodeStartError, OptionError.
@@ -49,15 +45,13 @@ def join(address: str, namespace: str | None, log_to_driver: bool) -> ClusterRun
     node = choose_node(address)
     record = node.record
     home = Home(bytes.fromhex(record.node_id), f"tcp:{record.address}", node.socket_address)
-    return _connect(home, node.token(), Settings.from_environment(), namespace, log_to_driver)
+    return _connect(home, node.token(), Settings.from_environment(), options)
 
 
-def _connect(
-    home: Home, token: bytes, settings: Settings, namespace: str | None, log_to_driver: bool
-) -> ClusterRuntime:
+def _connect(home: Home, token: bytes, settings: Settings, options: InitOptions) -> ClusterRuntime:
     process_id = new_process_id()
-    namespace = namespace or f"job-{process_id.hex()}"
-    hello = _hello(process_id, namespace, log_to_driver)
+    namespace = options.namespace or f"job-{process_id.hex()}"
+    hello = _hello(process_id, namespace, options.log_to_driver)
     try:
         sock = connect_node(home.local_address, settings.connect_timeout_s)
     except OSError as error:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from rdata.core.options import UNITS_PER_ONE
 from rdata.core.scheduling.commands import (
     Command,
     Grant,
@@ -35,7 +36,6 @@ from rdata.core.scheduling.plan import Planner
 from rdata.core.scheduling.reclaim import Reclaimer
 from rdata.core.scheduling.resources import (
     CPU,
-    UNITS_PER_ONE,
     Amounts,
     Units,
     describe,

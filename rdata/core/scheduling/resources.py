@@ -6,15 +6,12 @@ would not fit into 1. So all counting is done in whole units of 1/10,000, as Ray
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from numbers import Real
-from typing import Any
 
+from rdata.core.options import UNITS_PER_ONE, amount
 from rdata.errors import OptionError
 
 CPU = "CPU"
-UNITS_PER_ONE = 10_000
 
 Amounts = Mapping[str, float]
 """By resource name, as users see it."""
@@ -32,10 +29,10 @@ def to_units(amounts: Amounts) -> dict[str, int]:
     {'CPU': 1000, 'disk': 20000}
     """
     units: dict[str, int] = {}
-    for name, amount in amounts.items():
+    for name, given in amounts.items():
         if not isinstance(name, str) or not name:
             raise OptionError(f"a resource is named {name!r}: give a string that is not empty")
-        count = _units_of(name, amount)
+        count = round(amount(name, given) * UNITS_PER_ONE)
         if count:
             units[name] = count
     return units
@@ -87,15 +84,3 @@ def number(count: int) -> str:
     '1.5'
     """
     return f"{count / UNITS_PER_ONE:.4f}".rstrip("0").rstrip(".")
-
-
-def _units_of(name: str, amount: Any) -> int:
-    is_number = isinstance(amount, Real) and not isinstance(amount, bool)
-    if not is_number or not math.isfinite(amount) or amount < 0:
-        raise OptionError(f"{amount!r} {name}: give a number, 0 or more")
-    count = round(float(amount) * UNITS_PER_ONE)
-    if amount and not count:
-        raise OptionError(
-            f"{amount!r} {name}: the smallest amount is {1 / UNITS_PER_ONE}; give 0 for none"
-        )
-    return count

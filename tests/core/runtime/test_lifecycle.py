@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 import rdata
 from rdata.core.runtime import current
-from rdata.exceptions import GetTimeoutError, ObjectLostError, OptionError
+from rdata.exceptions import GetTimeoutError, NodeNotFoundError, ObjectLostError, OptionError
 
 
 @pytest.fixture(params=[True, False], ids=["inline", "cluster"])
@@ -134,24 +135,117 @@ def test_a_remote_function_serves_inline_and_cluster_in_turn() -> None:
         ("num_cpus", -1),
         ("num_cpus", "2"),
         ("num_cpus", float("nan")),
+        ("num_cpus", True),
+        ("num_cpus", 10**400),
+        ("num_cpus", 1e305),
+        ("num_cpus", 1e-9),
         ("resources", {"CPU": 1}),
+        ("resources", {"object_store_memory": 5}),
         ("resources", {"widget": -1}),
+        ("resources", {"widget": "1"}),
+        ("resources", {"widget": 10**400}),
+        ("resources", {1: 1}),
+        ("resources", {"\ud800": 1}),
         ("resources", ["widget"]),
         ("object_store_memory", 0),
         ("object_store_memory", 1.5),
+        ("object_store_memory", "5"),
+        ("object_store_memory", 10**400),
+        ("namespace", 5),
+        ("namespace", b"mine"),
+        ("namespace", ""),
+        ("namespace", "\ud800"),
+        ("log_to_driver", "no"),
+        ("ignore_reinit_error", 1),
+        ("local_mode", "x"),
+        ("address", 5),
+        ("address", ""),
     ],
-    ids=lambda value: repr(value).replace("'", ""),
+    ids=lambda value: f"{value!r:.40}".replace("'", ""),
 )
 def test_arguments_that_cannot_be_meant(local_mode: bool, name: str, value: Any) -> None:
-    arguments: dict[str, Any] = {name: value}
-    with pytest.raises(OptionError, match=name):
-        rdata.init(local_mode=local_mode, **arguments)
+    arguments: dict[str, Any] = {"local_mode": local_mode, name: value}
+    with pytest.raises(OptionError, match=rf"{name}.*: "):
+        rdata.init(**arguments)
     assert not rdata.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("CPU", "num_cpus"), ("object_store_memory", "by object_store_memory")],
+)
+def test_a_resource_that_has_an_argument_names_it(name: str, argument: str) -> None:
+    with pytest.raises(OptionError, match=rf"resources=\{{'{name}': 1\}}: .*{argument}"):
+        rdata.init(resources={name: 1})
+
+
+def test_numbers_of_numpy_are_numbers(local_mode: bool) -> None:
+    rdata.init(
+        local_mode=local_mode,
+        num_cpus=np.int64(2),
+        resources={"widget": np.float32(0.5)},
+        object_store_memory=np.int64(100 << 20),
+    )
+    resources = rdata.cluster_resources()
+    assert (resources["CPU"], resources["widget"]) == (2.0, 0.5)
+
+
+def test_none_and_what_asks_for_nothing_change_nothing(local_mode: bool) -> None:
+    given: dict[str, Any] = {"num_gpus": 0, "runtime_env": None, "include_dashboard": False}
+    rdata.init(
+        local_mode=local_mode,
+        num_cpus=1,
+        namespace=None,
+        resources=None,
+        log_to_driver=None,
+        **given,
+    )
+    assert rdata.get(one.remote()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ({"num_gpus": 1}, r"resources=\{'gpu': 1\}"),
+        ({"runtime_env": {"pip": ["phe"]}}, r"os\.environ before .* install packages on the nodes"),
+        ({"include_dashboard": True}, "there is no dashboard: leave it out"),
+        ({"dashboard_port": 8265}, "there is no dashboard: leave it out"),
+        ({"_temp_dir": "/tmp/x"}, "RDATA_TEMP_DIR"),
+        ({"_system_config": {"a": 1}}, "RDATA_"),
+        ({"logging_level": 10}, r"logging\.getLogger\('rdata'\)"),
+        ({"labels": {"zone": "a"}}, "resources="),
+        ({"job_config": object()}, "leave it out"),
+        ({"object_spilling_directory": "/tmp/x"}, "leave it out"),
+    ],
+    ids=repr,
+)
+def test_an_argument_of_rays_that_is_not_there_yet_says_what_to_do(
+    given: dict[str, Any], instead: str
+) -> None:
+    (name,) = given
+    for kind in (OptionError, TypeError):
+        with pytest.raises(kind, match=rf"{name}=.* does not have this option of .*{instead}"):
+            rdata.init(local_mode=True, **given)
+
+
+def test_a_misspelled_argument_gets_a_suggestion() -> None:
+    given: dict[str, Any] = {"num_cpu": 1}
+    for kind in (OptionError, TypeError):
+        with pytest.raises(
+            kind, match=r"'num_cpu' is not .* rdata\.init\(\); did you mean 'num_cpus'"
+        ):
+            rdata.init(local_mode=True, **given)
 
 
 def test_a_node_that_runs_has_its_resources_already(local_mode: bool) -> None:
     with pytest.raises(OptionError, match="num_cpus"):
         rdata.init("auto", num_cpus=2, local_mode=local_mode)
+
+
+@pytest.mark.parametrize("address", ["a..b:80", "\ud800:80"], ids=ascii)
+def test_an_address_that_is_no_name_is_of_no_node(address: str) -> None:
+    with pytest.raises(NodeNotFoundError, match="no node"):
+        rdata.init(address)
 
 
 def test_local_mode_has_no_address() -> None:
