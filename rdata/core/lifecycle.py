@@ -9,16 +9,17 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Never
 
-from rdata.core.addresses import joined_address
+from rdata.core.addresses import node_address
 from rdata.core.machine import default_num_cpus
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
 from rdata.core.options import init_options
 from rdata.core.runtime import Runtime, current, install
 from rdata.core.runtime.inline import InlineRuntime
 from rdata.core.specs import InitOptions
-from rdata.errors import ObjectLostError, OptionError
+from rdata.errors import NotInitializedError, ObjectLostError, OptionError
 
 _ADDRESS_VARIABLE = "RDATA_ADDRESS"
+_WHY_NOT = "rdata.shutdown() has ended it, or it is that of the process which forked this one"
 
 _changing = threading.RLock()  # held while a runtime starts or ends
 _pid_at_exit: int | None = None  # of the process that has the exit handler
@@ -27,7 +28,9 @@ _pid_at_exit: int | None = None  # of the process that has the exit handler
 class RdataContext(Mapping[str, Any]):
     """What `rdata.init` returns: where the node is. As a context manager, it shuts down.
 
-    The keys are Ray's: `node_id`, `address` and `session_dir`, which is None in local mode.
+    The keys are Ray's: `node_id`, `session_dir`, which is None in local mode, and `address`, with
+    which other programs join (`rdata.init(address=…)`), and which is None if they cannot, because
+    the node is this program's own.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -36,17 +39,21 @@ class RdataContext(Mapping[str, Any]):
 
     @property
     def address_info(self) -> dict[str, Any]:
-        """The keys and values as a dict; asks the node the first time."""
+        """The keys and values as a dict; asks the node the first time.
+
+        Raises NodeDiedError, NotInitializedError.
+        """
         if self._info is None:
+            if current() is not self._runtime:
+                raise NotInitializedError(f"this runtime is not this process's: {_WHY_NOT}")
             node_id = self._runtime.context().node_id
             nodes = self._runtime.nodes()
             node = next(each for each in nodes if each["NodeID"] == node_id)
             # That of the head serves on every machine of the cluster, once a node runs there.
             head = next((each for each in nodes if each["IsHead"]), node)
-            host, port = head["NodeManagerAddress"], head["NodeManagerPort"]
             self._info = {
                 "node_id": node_id,
-                "address": joined_address(host, port) if port else host,
+                "address": node_address(head) if head["NodeManagerPort"] else None,
                 "session_dir": node["SessionDir"],
             }
         return self._info
@@ -77,7 +84,10 @@ class RdataContext(Mapping[str, Any]):
             shutdown()
 
     def __repr__(self) -> str:
-        return f"RdataContext({self.address_info})"
+        try:
+            return f"RdataContext({self.address_info})"
+        except Exception as error:  # whatever has become of the node
+            return f"RdataContext({type(error).__name__}: {error})"
 
 
 def init(
@@ -190,8 +200,8 @@ def runtime_of(ref: ObjectRef | ObjectRefGenerator) -> Runtime:
     runtime = ref._runtime
     if runtime is not current():
         raise ObjectLostError(
-            f"{ref!r} belongs to a runtime that this process does not have: rdata.shutdown() has "
-            "ended it, or it is that of the process which forked this one. Make it again here"
+            f"{ref!r} belongs to a runtime that this process does not have: {_WHY_NOT}. Make it "
+            "again here"
         )
     return runtime
 

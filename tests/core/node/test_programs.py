@@ -184,6 +184,7 @@ def test_init_in_a_forked_child() -> None:
         import multiprocessing
         def child(results):
             assert not rdata.is_initialized()
+            assert "process which forked this one" in repr(parents)
             rdata.init(num_cpus=1)
             results.put((parts()["agent"], rdata.get(rdata.remote(lambda: 5).remote())))
             rdata.shutdown()
@@ -191,7 +192,7 @@ def test_init_in_a_forked_child() -> None:
         def idle_child(results):
             results.put("idle")
 
-        rdata.init(num_cpus=1)
+        parents = rdata.init(num_cpus=1)
         kept = rdata.put(bytes(1_000_000))
         context = multiprocessing.get_context("fork")
         results = context.Queue()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import time
 import weakref
 from collections.abc import Iterator
@@ -14,7 +16,13 @@ import pytest
 
 import rdata
 from rdata.core.runtime import current
-from rdata.exceptions import GetTimeoutError, NodeNotFoundError, ObjectLostError, OptionError
+from rdata.exceptions import (
+    GetTimeoutError,
+    NodeNotFoundError,
+    NotInitializedError,
+    ObjectLostError,
+    OptionError,
+)
 
 
 @pytest.fixture(params=[True, False], ids=["inline", "cluster"])
@@ -74,7 +82,26 @@ def test_what_init_returns(local_mode: bool) -> None:
         assert set(context) == {"address", "node_id", "session_dir"}
         assert context.address_info == dict(context)
         assert context["node_id"] in repr(context)
+        assert context["address"] is None  # no other program can join
     assert not rdata.is_initialized()
+    assert context["node_id"] in repr(context)
+
+
+def test_a_context_that_was_not_asked_in_time_says_so(local_mode: bool) -> None:
+    context = rdata.init(num_cpus=1, local_mode=local_mode)
+    rdata.shutdown()
+    assert "rdata.shutdown() has ended it" in repr(context)
+    with pytest.raises(NotInitializedError, match=r"rdata\.shutdown\(\) has ended it"):
+        context["node_id"]
+
+
+def test_a_context_is_shown_whatever_has_become_of_its_node() -> None:
+    context = rdata.init(num_cpus=1)
+    try:
+        os.kill(rdata.nodes()[0]["Processes"]["agent"], signal.SIGKILL)
+        assert "NodeDiedError: the node has ended" in repr(context)
+    finally:
+        rdata.shutdown()
 
 
 def test_the_context_of_a_former_runtime_ends_nothing(local_mode: bool) -> None:
