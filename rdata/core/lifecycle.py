@@ -124,7 +124,8 @@ def init(
 
     Raises RuntimeError if this program has a runtime already, unless `ignore_reinit_error`;
     OptionError for an argument that cannot be meant, and UnknownOptionError, which is one and a
-    TypeError, for one that rdata does not have;
+    TypeError, for one that rdata does not have; NotInitializedError if the program is ending
+    (in an `atexit` callback), where Python may start no threads any more;
     NodeStartError if the node does not start, and NodeNotFoundError, which is one and a
     ConnectionError, if none runs at `address`.
 
@@ -160,10 +161,7 @@ def init(
             cpus = default_num_cpus() if options.num_cpus is None else options.num_cpus
             runtime: Runtime = InlineRuntime(cpus, options.resources, options.namespace)
         else:
-            # Here and not above: local mode needs nothing of what starts and reaches processes.
-            from rdata.core.runtime import driver
-
-            runtime = driver.join(joined, options) if joined else driver.start(options)
+            runtime = _with_node(options, joined)
         install(runtime)
         _shut_down_at_exit()
         return RdataContext(runtime)
@@ -222,6 +220,21 @@ def _address_to_join(options: InitOptions) -> str:
     if options.local_mode:
         raise OptionError(f"address={chosen!r}: with local_mode=True there is no other node")
     return chosen
+
+
+def _with_node(options: InitOptions, joined: str) -> Runtime:
+    try:
+        # Here and not above: local mode needs nothing of what starts and reaches processes.
+        from rdata.core.runtime import driver
+
+        return driver.join(joined, options) if joined else driver.start(options)
+    except RuntimeError as error:
+        if threading.main_thread().is_alive():
+            raise
+        raise NotInitializedError(
+            "this program is ending, and Python starts no threads any more, which a node's driver "
+            "needs: call rdata.init() before, or rdata.init(local_mode=True) for what is left to do"
+        ) from error
 
 
 def _shut_down_at_exit() -> None:

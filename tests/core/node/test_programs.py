@@ -212,6 +212,60 @@ def test_init_in_a_forked_child() -> None:
         program.run()
 
 
+def test_a_first_use_when_the_program_ends_is_a_clear_error() -> None:
+    with Program(
+        """
+        import atexit
+
+        def late():
+            for use in (rdata.remote(lambda: 7).remote, rdata.init, lambda: rdata.put(1)):
+                try:
+                    use()
+                except rdata.exceptions.NotInitializedError as error:
+                    report(error=str(error))
+            with rdata.init(local_mode=True):
+                report(answer=rdata.get(rdata.remote(lambda: 7).remote()))
+
+        atexit.register(late)
+        """
+    ) as program:
+        program.run()
+        for _ in range(3):
+            assert "program is ending" in program.report()["error"]
+        assert program.report() == {"answer": 7}
+
+
+def test_a_first_use_after_the_last_shutdown_works_or_is_a_clear_error() -> None:
+    with Program(
+        """
+        import atexit
+
+        def late():
+            try:
+                report(answer=rdata.get(rdata.remote(lambda: 7).remote()))
+            except rdata.exceptions.NotInitializedError:  # it depends on the version of Python
+                report(answer=7)
+
+        atexit.register(late)
+        rdata.init(num_cpus=1)
+        """
+    ) as program:
+        program.run()
+        assert program.report() == {"answer": 7}
+
+
+def test_a_last_use_when_the_program_ends() -> None:
+    with Program(
+        """
+        import atexit
+        rdata.init(num_cpus=1)
+        atexit.register(lambda: report(answer=rdata.get(rdata.remote(lambda: 7).remote())))
+        """
+    ) as program:
+        program.run()
+        assert program.report() == {"answer": 7}
+
+
 @pytest.mark.parametrize("then", ["pass", "sys.exit(0)"])
 def test_shutdown_in_a_signal_handler_amid_a_get(then: str) -> None:
     with Program(
