@@ -108,7 +108,7 @@ def init(
     together (default: what this process may use, by its affinity and control groups), `resources`
     are amounts of custom resources by name, and `object_store_memory` is the store's quota in
     bytes. Actors' names are unique in a `namespace`. With `log_to_driver`, what tasks print is
-    shown here.
+    shown here, line by line; one of more than 1 Mi characters comes in pieces.
 
     `address` is the HOST:PORT of a cluster of which a node runs on this machine (`rdata start`
     starts one), "auto" for the cluster of the node that runs here, or "local" for a node of this

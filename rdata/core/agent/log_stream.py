@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from rdata.core.wire.loop import Loop
 
 _READ_BYTES = 64 * 1024
 _MAX_READS = 16  # at once; who prints without end must not keep the loop from others
-_MAX_LINE = 64 * 1024  # characters; a longer one is passed on in pieces
+_MAX_LINE = 1 << 20  # characters; a longer one is passed on in pieces, lest it fill the memory
 
 
 class LogStream:
@@ -32,7 +33,7 @@ class LogStream:
         self._log_fd: int | None = None
         self._on_lines = on_lines
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._begun = io.StringIO()  # a line whose end has not come
         self.is_open = True
         loop.watch(read_fd, self.read)
 
@@ -51,10 +52,12 @@ class LogStream:
                 self.close()
                 return
             self._log(data)
-            *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
-            if len(self._rest) > _MAX_LINE:
-                lines.append(self._rest)
-                self._rest = ""
+            *lines, rest = self._decoder.decode(data).split("\n")
+            if lines:
+                lines[0] = self._taken() + lines[0]
+            self._begun.write(rest)
+            if self._begun.tell() >= _MAX_LINE:
+                lines.append(self._taken())
             if lines:
                 self._on_lines(lines)
 
@@ -67,9 +70,15 @@ class LogStream:
         os.close(self._fd)
         if self._log_fd is not None:
             os.close(self._log_fd)
-        self._rest += self._decoder.decode(b"", final=True)
-        if self._rest:
-            self._on_lines([self._rest])
+        self._begun.write(self._decoder.decode(b"", final=True))
+        if last := self._taken():
+            self._on_lines([last])
+
+    def _taken(self) -> str:
+        """What of a line has begun; from now on, nothing has."""
+        text = self._begun.getvalue()
+        self._begun = io.StringIO()
+        return text
 
     def _log(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk must not stop the worker's output

@@ -24,6 +24,7 @@ from rdata.core.wire.loop import Loop
 from rdata.core.zygote import Exited, Fork, Forked, Preload, Ready
 
 _STDERR_LINES_KEPT = 20  # for the message of a crash
+_STDERR_LINE_KEPT = 2_000  # characters of each of these, its last
 _MAX_ZYGOTE_ENDS = 5  # a bare zygote that keeps dying ends the node rather than loop
 _MAX_PRELOAD_ENDS = 3  # one that cannot import its modules is done without: forks are slower then
 
@@ -217,7 +218,7 @@ class WorkerPool:
 
         def take(lines: list[str]) -> None:
             if is_stderr:
-                worker.stderr_tail.extend(lines)
+                worker.stderr_tail.extend(line[-_STDERR_LINE_KEPT:] for line in lines)
             self._on_lines(worker, is_stderr, lines)
 
         worker.streams.append(LogStream(self._loop, read_fd, log_file, take))

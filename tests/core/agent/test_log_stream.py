@@ -81,13 +81,22 @@ def test_what_is_no_text_is_shown_as_well_as_it_can_be(printer: Printer) -> None
     assert printer.end() == ["\ufffd\ufffdok", "\ufffd"]
 
 
-def test_a_long_line_comes_in_pieces_and_no_character_is_cut(printer: Printer) -> None:
-    line = "€" * 100_000
+def test_a_long_line_comes_whole(printer: Printer) -> None:
+    line = "€" * 1_000_000
+    printer.print(b"before\n" + line.encode() + b"\nafter\n")
+    first, long, last = printer.end()
+    is_whole = long == line
+    assert is_whole  # not compared by pytest, which would show all of it
+    assert (first, last) == ("before", "after")
+
+
+def test_a_line_that_is_too_long_comes_in_pieces_and_no_character_is_cut(printer: Printer) -> None:
+    line = "€" * 3_000_000
     printer.print(line.encode() + b"\nshort\n")
     *pieces, last = printer.end()
-    assert len(pieces) > 1
+    assert len(pieces) == 3
     is_whole = "".join(pieces) == line
-    assert is_whole  # not compared by pytest, which would show all of it
+    assert is_whole
     assert last == "short"
 
 

@@ -89,6 +89,43 @@ def test_the_last_words_before_a_program_ends_come_too() -> None:
         assert sorted(lines) == sorted(f"line {index}" for index in range(300))
 
 
+def test_a_long_line_comes_whole() -> None:
+    with Program(
+        """
+        rdata.init(num_cpus=1)
+
+        def talk():
+            print("x" * 500_000)
+            print("y" * 500_000, file=sys.stderr, flush=True)
+        rdata.get(rdata.remote(talk).remote())
+        """
+    ) as program:
+        program.run()
+        for text, letter in ((program.out, "x"), (program.err, "y")):
+            (line,) = text.splitlines()
+            assert (line[:8], line[-500_000:].strip(letter)) == ("(worker ", "")
+
+
+def test_the_message_of_a_crash_has_the_ends_of_long_lines() -> None:
+    with Program(
+        """
+        rdata.init(num_cpus=1)
+
+        def crash():
+            print("x" * 500_000 + " why", file=sys.stderr, flush=True)
+            os._exit(3)
+        try:
+            rdata.get(rdata.remote(crash).options(max_retries=0).remote())
+        except rdata.exceptions.WorkerCrashedError as error:
+            report(length=len(str(error)), end=str(error)[-8:])
+        """
+    ) as program:
+        said = program.report()
+        program.run()
+        assert said["end"] == "xxxx why"
+        assert said["length"] < 10_000
+
+
 def test_what_the_programs_encoding_lacks_is_escaped() -> None:
     with Program(
         """
