@@ -150,11 +150,8 @@ def loads(data: bytes | memoryview, restore_ref: RestoreRef | None) -> Any:
         raise SerializationError(_what_is_missing(error)) from error
 
 
-def dump_error(error: BaseException, origin: str, refs: list[ObjectRef] | None = None) -> bytes:
-    """An exception from user code, in a form that arrives whatever its class is like.
-
-    The references inside are added to `refs`.
-    """
+def dump_error(error: BaseException, origin: str) -> Serialized:
+    """An exception from user code, in a form that arrives whatever its class is like."""
     story = story_of(error)
     if story is not None:  # it came out of a `get` in that code, and keeps its story
         error, origin, _ = story
@@ -166,13 +163,12 @@ def dump_error(error: BaseException, origin: str, refs: list[ObjectRef] | None =
         pickled = value.to_bytes()
     except Exception:  # memory may be short, too
         value, pickled = Serialized(b"", 0), b""
-    if refs is not None:
-        refs.extend(value.refs)
+    refs = value.refs
     data = pickle.dumps((origin, frames, text, pickled), PROTOCOL)
     if len(data) > _MAX_ERROR_BYTES:
         words = frames[:_MAX_WORDS], text[:_MAX_WORDS]
-        data = pickle.dumps((origin, *words, b""), PROTOCOL)
-    return data
+        data, refs = pickle.dumps((origin, *words, b""), PROTOCOL), ()
+    return Serialized(data, len(data), refs)
 
 
 def load_error(data: bytes, restore_ref: RestoreRef) -> BaseException:

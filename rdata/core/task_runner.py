@@ -27,6 +27,7 @@ from rdata.core.returns import split_returns, streamed_items
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.decoder import CallDecoder
 from rdata.core.runtime.seam import RuntimeContext
+from rdata.core.serialize import Serialized
 from rdata.errors import RdataError, TaskCancelledError, TaskError, describe
 
 _FLUSH_AFTER_S = 0.032  # replies of so much work go together; longer: those of short tasks late
@@ -331,7 +332,7 @@ class TaskRunner:
             parts = split_returns(result, message.num_returns, message.name)
             return [self._encode(call, index, part) for index, part in enumerate(parts)], False
         except BaseException as error:
-            return [self._encode_error(call, error)], True
+            return [self._encode_error(call, 0, error)], True
 
     def _run_generator(self, call: _Call, adopted: list[bytes]) -> tuple[list[m.Value], int, bool]:
         message = call.message
@@ -351,7 +352,7 @@ class TaskRunner:
             del items  # closes a generator that was stopped, and runs its `finally`
             return [], index, False
         except BaseException as error:
-            return [self._encode_error(call, error)], index, True
+            return [self._encode_error(call, index, error)], index, True
 
     def _await_consumer(self, call: _Call, index: int) -> None:
         """Backpressure: wait, as a blocked task, while too many items are not taken yet."""
@@ -422,32 +423,39 @@ class TaskRunner:
         if size >= 0:
             return m.Value(m.Value.INLINE, size=size, atoms=result)
         serialized = serialize.dumps(result)
-        refs = serialized.ref_owners()
-        if refs:  # held here until the caller has told their owners of its own hold
-            with runtime.lock:
-                if runtime.peers.is_connected(call.submitter):  # else nobody will receive it
-                    for object_id, owner in refs:
-                        runtime.objects.hold(object_id, owner)
-                    held = [object_id for object_id, _ in refs]
-                    self._in_transit[call.message.id, index] = call.submitter, held
+        if serialized.size > limit:
+            runtime.store.write(ids.object_id(call.message.id, index), serialized)
+        refs = self._lend(call, index, serialized) if serialized.refs else ()
         if serialized.size <= limit:
             return m.Value(m.Value.INLINE, serialized.to_bytes(), serialized.size, refs=refs)
-        runtime.store.write(ids.object_id(call.message.id, index), serialized)
         return m.Value(m.Value.STORED, b"", serialized.size, runtime.node_id, refs)
 
-    def _encode_error(self, call: _Call, error: BaseException) -> m.Value:
+    def _lend(self, call: _Call, index: int, result: Serialized) -> tuple[tuple[bytes, str], ...]:
+        """Hold the references inside until the caller has told their owners of its own hold."""
+        refs = result.ref_owners()
+        runtime = self._runtime
+        with runtime.lock:
+            if refs and runtime.peers.is_connected(call.submitter):  # else nobody will receive it
+                for object_id, owner in refs:
+                    runtime.objects.hold(object_id, owner)
+                held = [object_id for object_id, _ in refs]
+                self._in_transit[call.message.id, index] = call.submitter, held
+        return refs
+
+    def _encode_error(self, call: _Call, index: int, error: BaseException) -> m.Value:
+        """The error in place of that result, or of a generator's item."""
         message = call.message
         try:
-            value = self._error_value(call, error)
+            value = self._error_value(call, index, error)
         except Exception:  # in code of the exception's class
-            value = self._error_value(call, TaskError(describe(error)))
+            value = self._error_value(call, index, TaskError(describe(error)))
         if message.actor:
             text = describe(error).encode(errors="backslashreplace").decode()  # that msgpack takes
             failure = f"its constructor raised {text}"
             self._runtime.agent.send(m.ActorStarted(message.actor, failure))
         return value
 
-    def _error_value(self, call: _Call, error: BaseException) -> m.Value:
+    def _error_value(self, call: _Call, index: int, error: BaseException) -> m.Value:
         message = call.message
         if isinstance(error, KeyboardInterrupt) and call.is_cancelled:
             cancelled = TaskCancelledError(f"task {message.name} was cancelled")
@@ -456,7 +464,8 @@ class TaskRunner:
             self._exit(error)
         kind = "actor method" if message.method else "task"
         origin = f"{kind} {message.name} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
-        return m.Value(m.Value.ERROR, serialize.dump_error(error, origin))
+        value = serialize.dump_error(error, origin)
+        return m.Value(m.Value.ERROR, value.pickled, refs=self._lend(call, index, value))
 
     def _exit(self, error: SystemExit) -> None:
         """User code wants this process to end: so it does, as `os._exit` would."""

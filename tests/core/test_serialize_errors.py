@@ -28,7 +28,8 @@ def raised(error: BaseException) -> BaseException:
 
 
 def outcome(error: BaseException) -> BaseException:
-    return serialize.load_error(serialize.dump_error(raised(error), "task f"), no_runtime_adopts)
+    data = serialize.dump_error(raised(error), "task f").pickled
+    return serialize.load_error(data, no_runtime_adopts)
 
 
 def no_runtime_adopts(object_id: bytes, owner: str) -> ObjectRef:
@@ -87,7 +88,7 @@ def test_an_exception_too_large_for_a_message_is_told_in_words(
         (small, "ValueError: what happened"),
         (KeyError("x" * 20_000), "KeyError: 'x"),
     ):
-        data = serialize.dump_error(raised(error), "task f")
+        data = serialize.dump_error(raised(error), "task f").pickled
         assert len(data) < 10_000
         back = serialize.load_error(data, no_runtime_adopts)
         assert type(back) is TaskError
@@ -122,9 +123,8 @@ def _refuse() -> None:
 
 def test_an_exception_that_passes_through_tasks_tells_of_the_first() -> None:
     first = outcome(ValueError("wrong"))
-    back = serialize.load_error(
-        serialize.dump_error(raised(first), "task outer"), no_runtime_adopts
-    )
+    data = serialize.dump_error(raised(first), "task outer").pickled
+    back = serialize.load_error(data, no_runtime_adopts)
     assert isinstance(back, ValueError)
     (note,) = back.__notes__
     assert "task f" in note

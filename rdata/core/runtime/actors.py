@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 
 from msgspec import Struct, field
 
@@ -203,18 +204,22 @@ class ActorTable:
             actor, call = known
             if call is actor.creation:
                 self._created(actor, reply)
-                continue
-            actor.sent.pop(call.id, None)
-            stream = self._streams.get(call.id)
-            if stream is not None and not reply.values:
-                self._tasks.end_stream(stream, reply.num_items)
-                self._forget(call)
             else:
-                self._finish(call, reply.values)
-                for index, value in enumerate(reply.values):
-                    if value.refs:
-                        self._tasks.acknowledge(worker, call.id, index, value)
+                self._replied(actor, call, reply)
+            for index, value in enumerate(reply.values):
+                if value.refs:  # a generator's error stands in the place of its next item
+                    at = max(0, reply.num_items) + index
+                    self._tasks.acknowledge(worker, call.id, at, value)
         return others
+
+    def _replied(self, actor: _Actor, call: PendingTask, reply: m.Reply) -> None:
+        actor.sent.pop(call.id, None)
+        stream = self._streams.get(call.id)
+        if stream is not None and not reply.values:
+            self._tasks.end_stream(stream, reply.num_items)
+            self._forget(call)
+        else:
+            self._finish(call, reply.values)
 
     def _created(self, actor: _Actor, reply: m.Reply) -> None:
         creation, actor.creation = actor.creation, None
@@ -251,6 +256,7 @@ class ActorTable:
         actor.is_unheld = True
         if actor.death is not None:
             del self._actors[object_id]
+            self._objects.drop_all([inner for inner, _ in actor.death.refs])
         self._end_if_unheld(actor)
         return True
 
@@ -309,11 +315,14 @@ class ActorTable:
         actor.death = error
         if actor.is_unheld:
             self._actors.pop(actor.id, None)
+        else:
+            for inner, owner in error.refs:
+                self._objects.hold(inner, owner)
         if actor.key is not None and self._by_key.pop(actor.key, None) is not None:
             self._agent.send(m.Want(actor.key, {}, 0, 0, None, dedicated=True))
         creation, actor.creation = actor.creation, None
         if creation is not None:
-            self._forget(creation)
+            self._forget(creation, [error])
         unfinished = [*actor.sent.values(), *actor.queue]
         actor.sent.clear()
         actor.queue.clear()
@@ -337,12 +346,12 @@ class ActorTable:
             given = values if len(values) == len(returns) else values[:1] * len(returns)
             for object_id, value in zip(returns, given, strict=True):
                 self._objects.complete(object_id, value)
-        self._forget(call)
+        self._forget(call, values)
 
-    def _forget(self, call: PendingTask) -> None:
+    def _forget(self, call: PendingTask, values: Sequence[m.Value] = ()) -> None:
         self._calls.pop(call.id, None)
         if call.held:
-            self._objects.drop_all(call.held)
+            self._objects.drop_after(call.held, values)
             call.held = ()
 
 

@@ -443,27 +443,23 @@ class ClusterRuntime(NodeProcess):
             return serialize.loads(value.data, None)
         adopted: list[bytes] = []
         object_id = ref.id
-        while True:
-            try:
-                result = self.load_value(object_id, value, adopted)
-                break
-            except ObjectLostError as lost:
-                if value.kind != m.Value.STORED:  # that is what it is
-                    raise
+        try:
+            while True:
+                try:
+                    return self.load_value(object_id, value, adopted)
+                except ObjectLostError as lost:
+                    if value.kind != m.Value.STORED:  # that is what it is
+                        raise
+                    with self.lock:
+                        why = self.objects.lost(object_id, value.node)
+                    if why:
+                        raise ObjectLostError(f"{lost}, and {why}") from None
+                left = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+                (value,) = self._await_values([ref], left)
+        finally:
+            if adopted:  # inside a value, or an error
                 with self.lock:
-                    why = self.objects.lost(object_id, value.node)
-                if why:
-                    raise ObjectLostError(f"{lost}, and {why}") from None
-            left = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
-            (value,) = self._await_values([ref], left)
-        if adopted:
-            # Those inside live by the outer one until their owners know of this process.
-            with self.lock:
-                entry = self.objects.entry(object_id)
-                if entry is not None:
-                    self.objects.hold(object_id, entry.owner)
-                    self.objects.keep(adopted, lambda: self.objects.drop(object_id))
-        return result
+                    self.objects.keep_inside(object_id, adopted)
 
     def _when_ready(self, ref: Waitable, callback: Callable[[], None]) -> bool:
         if isinstance(ref, ObjectRef):

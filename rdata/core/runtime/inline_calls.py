@@ -31,9 +31,9 @@ class Failure:
 
     def __init__(self, error: BaseException, origin: str = "") -> None:
         """`origin`: the user's code that raised it; without one, it is an error of rdata's own."""
-        refs: list[ObjectRef] = []
-        self._data = dump_error(error, origin, refs)
-        self._refs = {ref.id: ref for ref in refs}
+        value = dump_error(error, origin)
+        self._data = value.pickled
+        self._refs = {ref.id: ref for ref in value.refs}
 
     def error(self) -> BaseException:
         """The error as a new instance: raising one instance again and again piles up frames."""

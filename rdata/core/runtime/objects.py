@@ -94,6 +94,24 @@ class ObjectTable:
         if is_known:
             then()
 
+    def keep_inside(self, object_id: bytes, inside: list[bytes]) -> None:
+        """Let the object live until the owners of those inside know that this process has them."""
+        entry = self._entries.get(object_id)
+        if entry is not None:
+            self.hold(object_id, entry.owner)
+            self.keep(inside, lambda: self.drop(object_id))
+
+    def drop_after(self, object_ids: Sequence[bytes], values: Sequence[m.Value]) -> None:
+        """One holder less of each, once the owners of what is inside `values` know of this process.
+
+        An error of an argument may have brought them.
+        """
+        inside = [object_id for value in values for object_id, _ in value.refs]
+        if inside:
+            self.keep(inside, lambda: self.drop_all(object_ids))
+        else:
+            self.drop_all(object_ids)
+
     def is_held(self, object_id: bytes) -> bool:
         """Whether anybody in this process holds it."""
         return object_id in self._entries

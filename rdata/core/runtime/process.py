@@ -30,6 +30,7 @@ from rdata.core import messages as m
 from rdata.core import runtime as runtimes
 from rdata.core.ids import task_ids
 from rdata.core.object_ref import ObjectRef
+from rdata.core.pickling import RestoreRef
 from rdata.core.runtime.actors import ActorTable
 from rdata.core.runtime.agent_link import AgentLink, Waiter
 from rdata.core.runtime.calls import CallEncoder
@@ -201,23 +202,25 @@ class NodeProcess:
 
     def load(self, data: bytes | memoryview, adopted: list[bytes]) -> Any:
         """The value; the ids of references inside it are added to `adopted`."""
+        return serialize.loads(data, self._adopting(adopted))
 
+    def load_error(self, data: bytes, adopted: list[bytes]) -> BaseException:
+        """An exception as it is to be raised; as `load`."""
+        return serialize.load_error(data, self._adopting(adopted))
+
+    def _adopting(self, adopted: list[bytes]) -> RestoreRef:
         def restore(object_id: bytes, owner: str) -> ObjectRef:
             adopted.append(object_id)
             return self.adopt(object_id, owner)
 
-        return serialize.loads(data, restore)
-
-    def load_error(self, data: bytes) -> BaseException:
-        """An exception as it is to be raised."""
-        return serialize.load_error(data, self.adopt)
+        return restore
 
     def load_value(self, object_id: bytes, value: m.Value, adopted: list[bytes]) -> Any:
         """The Python value of an object; raises what it is, if it is an error."""
         if value.kind == m.Value.INLINE:
             return self.load(value.data, adopted) if value.data else value.plain()
         if value.kind == m.Value.ERROR:
-            raise self.load_error(value.data)
+            raise self.load_error(value.data, adopted)
         stored = self.store.read(object_id, value.node)
         if stored is None:
             where = "the store"

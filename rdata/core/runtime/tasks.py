@@ -39,7 +39,7 @@ class TaskTable:
         peers: Peers,
         objects: ObjectTable,
         settings: Settings,
-        load_error: Callable[[bytes], BaseException],
+        load_error: Callable[[bytes, list[bytes]], BaseException],
         *,
         is_cluster: bool,
     ) -> None:
@@ -141,14 +141,14 @@ class TaskTable:
             if task is None or task.message.attempt != reply.attempt:
                 continue
             if reply.is_retryable and self._retry_after_exception(task, reply.values[0]):
-                continue
-            if reply.num_items >= 0:
-                self._end_stream(worker, task, reply)
+                pass
+            elif reply.num_items >= 0:
+                self._end_stream(task, reply)
             else:
                 self.finish(task, reply.values)
-                for index, value in enumerate(reply.values):
-                    if value.refs:
-                        self.acknowledge(worker, task.id, index, value)
+            for index, value in enumerate(reply.values):
+                if value.refs:  # a generator's error stands in the place of its next item
+                    self.acknowledge(worker, task.id, max(0, reply.num_items) + index, value)
         self._act()
 
     def acknowledge(self, worker: bytes, task_id: bytes, index: int, value: m.Value) -> None:
@@ -174,7 +174,7 @@ class TaskTable:
         if self._rebuilder.is_needed:
             self._rebuilder.record(task, values)
         if task.held:
-            self._objects.drop_all(task.held)
+            self._objects.drop_after(task.held, values)
 
     def fail(self, task: PendingTask, error: RdataError) -> None:
         """The task ends without a result of its own."""
@@ -273,7 +273,7 @@ class TaskTable:
         self._objects.complete(object_id, value)
         stream.arrived(index)
 
-    def _end_stream(self, worker: bytes, task: PendingTask, reply: m.Reply) -> None:
+    def _end_stream(self, task: PendingTask, reply: m.Reply) -> None:
         stream = self.streams[task.id]
         if not reply.values and reply.num_items != stream.num_arrived:
             text = (
@@ -325,7 +325,7 @@ class TaskTable:
         if task.retries_left == 0 or task.is_cancelled:
             return False
         if task.retry_on is not True:
-            error = self._load_error(value.data)
+            error = self._load_error(value.data, [])
             if not (isinstance(task.retry_on, tuple) and isinstance(error, task.retry_on)):
                 return False
         task.retries_left -= task.retries_left > 0

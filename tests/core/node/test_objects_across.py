@@ -217,6 +217,105 @@ def test_what_a_failed_task_was_given_is_freed() -> None:
     del failing
 
 
+class Carrier(Exception):
+    """Has a reference to a large value."""
+
+    def __init__(self) -> None:
+        super().__init__("see .ref")
+        self.ref = rdata.put(np.ones(MB, dtype=np.uint8))
+
+
+@rdata.remote
+def fail() -> None:
+    raise Carrier
+
+
+@rdata.remote
+def fail_later() -> Iterator[Any]:
+    for _ in range(3):
+        yield [rdata.put(np.ones(MB, dtype=np.uint8))]
+    raise Carrier
+
+
+@rdata.remote
+class Failing:
+    def fail(self, *args: Any) -> None:
+        raise Carrier
+
+    def fail_later(self) -> Iterator[Any]:
+        yield 1
+        raise Carrier
+
+
+@rdata.remote
+class Stillborn:
+    def __init__(self, *args: Any) -> None:
+        raise Carrier
+
+    def look(self) -> None: ...
+
+
+@rdata.remote
+def pass_on(*args: Any) -> None: ...
+
+
+@rdata.remote
+def relay(container: list[Any]) -> list[Any]:
+    """The error passes on to a task of this one's, which did not make it."""
+    return [pass_on.remote(*container)]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        lambda: [fail.remote()],
+        lambda: [fail.options(max_retries=2, retry_exceptions=True).remote()],
+        fail.options(num_returns=3).remote,
+        lambda: list(fail_later.remote()),
+        lambda: [Failing.remote().fail.remote()],
+        lambda: list(Failing.remote().fail_later.options(num_returns="streaming").remote()),
+        lambda: [Stillborn.remote().look.remote()],
+        lambda: [pass_on.remote(fail.remote())],
+        lambda: [Stillborn.remote(fail.remote()).look.remote()],
+        lambda: [Failing.remote().fail.remote(fail.remote())],
+        lambda: rdata.get(relay.remote([fail.remote()])),
+        lambda: rdata.get(relay.remote([Stillborn.remote().look.remote()])),
+    ],
+    ids=[
+        "task",
+        "retried task",
+        "several returns",
+        "generator",
+        "method",
+        "generator method",
+        "constructor",
+        "dependent task",
+        "dependent constructor",
+        "dependent method",
+        "borrowed",
+        "borrowed of an actor's",
+    ],
+)
+def test_a_reference_inside_an_error(failing: Any) -> None:
+    for _ in range(5):
+        ref = failing()[-1]
+        rdata.wait([ref])
+        gc.collect()
+        with pytest.raises(Carrier) as raised:
+            rdata.get(ref)
+        inside = raised.value.ref
+        del ref, raised
+        gc.collect()
+        rdata.get([pass_on.remote() for _ in range(20)])  # who lets go of it does so meanwhile
+        assert rdata.get(inside).sum() == MB
+
+
+def test_an_error_that_nobody_asks_for_lets_go_of_its_references() -> None:
+    refs = [fail.remote(), Failing.remote().fail.remote(), pass_on.remote(fail.remote())]
+    rdata.wait(refs, num_returns=len(refs))
+    # see _memory_is_freed
+
+
 def test_a_view_keeps_the_memory_when_its_reference_is_gone() -> None:
     ref = rdata.put(np.arange(MB))
     view = rdata.get(ref)[10:20]

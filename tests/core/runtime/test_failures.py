@@ -374,3 +374,10 @@ def test_an_error_is_a_value_that_travels() -> None:
     error = rdata.get(caught.remote())
     assert isinstance(error, Refused)
     assert error.code == 3
+
+
+def test_a_reference_inside_an_error_can_be_used() -> None:
+    ref = rdata.remote(lambda error: error).remote(raising(lambda: KeyError(rdata.put(5))).remote())
+    with pytest.raises(KeyError) as raised:
+        rdata.get(ref)
+    assert rdata.get(raised.value.args[0]) == 5
