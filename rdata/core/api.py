@@ -21,13 +21,14 @@ def get(refs: Sequence[ObjectRef], *, timeout: float | None = None) -> list[Any]
 def get(refs: ObjectRef | Sequence[ObjectRef], *, timeout: float | None = None) -> Any:
     """The value of a reference, or the values of a list of them, in its order.
 
-    Blocks until all are made, at most `timeout` seconds if given. Large numpy arrays and Arrow
-    tables are read-only views of shared memory; arrays of times, of Python objects and of
-    subclasses (masked ones, say) are copies.
+    Blocks until all are made, at most `timeout` seconds if given, or until one turns out to be an
+    error. Large numpy arrays and Arrow tables are read-only views of shared memory; arrays of
+    times, of Python objects and of subclasses (masked ones, say) are copies.
 
-    Raises what a task raised, also as TaskError, of several the first in the list; GetTimeoutError;
-    ObjectLostError if the value is gone; ActorDiedError, WorkerCrashedError, TaskCancelledError,
-    TaskUnschedulableError or ActorUnschedulableError if it was never made.
+    Raises what a task raised, also as TaskError; GetTimeoutError; ObjectLostError if the value is
+    gone; ActorDiedError, WorkerCrashedError, TaskCancelledError, TaskUnschedulableError or
+    ActorUnschedulableError if it was never made. Of several errors that are there, it is the first
+    in the list; tasks whose values are not there yet go on.
     """
     try:
         if isinstance(refs, ObjectRef):

@@ -139,7 +139,9 @@ def _with_one_schema(
         recast = [sink.recast(file, schema) for file in others]
     else:
         task = remote(_recast)
-        recast = api.get([task.remote(sink, file, schema) for file in others])
+        refs = [task.remote(sink, file, schema) for file in others]
+        api.wait(refs, num_returns=len(refs))  # none may write on when one has failed
+        recast = api.get(refs)
     by_name = {file.final_name: file for file in recast}
     return [by_name.get(file.final_name, file) for file in files]
 

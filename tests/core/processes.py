@@ -253,7 +253,7 @@ class Process:
 
     def get(self, ref: Ref) -> bool:
         """Hold what is inside; False if the value is not here yet, and its owner is asked."""
-        if not self.table.when_ready(ref[0], lambda: None):
+        if not self.table.when_ready(ref[0], lambda value: None):
             return False
         entry = self.table.entry(ref[0])
         assert entry is not None
@@ -296,7 +296,7 @@ class Process:
         self.tasks[task.id] = task
         task.num_unresolved = 1
 
-        def one_ready() -> None:
+        def one_ready(value: m.Value | None = None) -> None:
             task.num_unresolved -= 1
             if not task.num_unresolved:
                 self._push(task)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rdata import errors
-from rdata.core.messages import Control, Failed
+from rdata.core.messages import Control, Failed, Value
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
 from rdata.errors import GetTimeoutError, NodeDiedError, RdataError
@@ -24,10 +24,16 @@ class Waiter:
         self.gate = threading.Lock()
         self.gate.acquire()
 
-    def happened(self) -> None:
-        """One of the things. Called under the runtime's lock."""
+    def happened(self, value: object = None) -> None:
+        """One of the things, whatever its value. Called under the runtime's lock."""
         self.count -= 1
         if self.count == 0:
+            self.wake()
+
+    def made(self, value: Value) -> None:
+        """One of the things is that value, and one error is enough. Under the runtime's lock."""
+        self.count -= 1
+        if self.count == 0 or value.kind == Value.ERROR:
             self.wake()
 
     def wake(self) -> None:

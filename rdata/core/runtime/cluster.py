@@ -6,10 +6,11 @@ Drivers and workers have the same; what lies below it is `process.py`.
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,8 @@ from rdata.errors import GetTimeoutError, ObjectLostError
 _TASK_BYTES = 100  # of a task's message, beside its arguments
 _FIRST = ids.object_id(b"", 0)
 _NO_RETURNS = MethodOptions(num_returns=0)
+_MISSING = m.Value(-1)
+_kind_of = operator.attrgetter("kind")
 _BURST_S = 0.001  # calls that follow each other faster go together; longer: later starts
 _SERVE_EVERY_S = 0.002  # in a burst of calls; longer: what has come waits longer
 
@@ -256,7 +259,7 @@ class ClusterRuntime(NodeProcess):
 
         wait = self.host.blocking() if self.host is not None else None
 
-        def fire() -> None:
+        def fire(value: object = None) -> None:
             if callback in self._awaited:
                 self._awaited.remove(callback)
                 self._call_back(callback)
@@ -403,40 +406,35 @@ class ClusterRuntime(NodeProcess):
         return ObjectRef(taken, self.address, self)  # takes over the stream's hold
 
     def _await_values(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[m.Value]:
+        """Wait for the values; raises the first that is an error as soon as one is."""
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        values: list[m.Value | None] = [None] * len(refs)
+        values = [_MISSING] * len(refs)
         waiter = Waiter(0)
         with self.lock:
             self._drain()
-            missing = self._look(refs, values, range(len(refs)), waiter)
-        self.interrupts.check()
-        while missing:  # more than once only if one was lost meanwhile, and is being made again
-            left_s = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
-            if not self._sleep(waiter, left_s):
-                num_missing = waiter.count
+            missing = self.objects.fill(values, refs, range(len(refs)), waiter.made)
+            waiter.count = len(missing)
+        try:
+            self.interrupts.check()
+            while missing:  # again if one was lost meanwhile, and is being made again
+                kinds = list(map(_kind_of, values))
+                if m.Value.ERROR in kinds:
+                    failed = kinds.index(m.Value.ERROR)
+                    self._load(refs[failed], values[failed], None)
+                left_s = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+                if not self._sleep(waiter, left_s):
+                    raise GetTimeoutError(
+                        f"{waiter.count} of {len(refs)} values were not ready within {timeout:g} s"
+                    )
+                with self.lock:
+                    missing = self.objects.fill(values, refs, missing, waiter.made)
+                    waiter.count = len(missing)
+        finally:
+            if missing:
                 with self.lock:
                     for position in missing:
-                        self.objects.forget_callback(refs[position].id, waiter.happened)
-                raise GetTimeoutError(
-                    f"{num_missing} of {len(refs)} values were not ready within {timeout:g} s"
-                )
-            with self.lock:
-                missing = self._look(refs, values, missing, waiter)
-        return cast("list[m.Value]", values)
-
-    def _look(
-        self,
-        refs: Sequence[ObjectRef],
-        values: list[m.Value | None],
-        missing: Sequence[int],
-        waiter: Waiter,
-    ) -> Sequence[int]:
-        """Fill in the missing values that are known, and let `waiter` wait for the others."""
-        missing = self.objects.fill(values, refs, missing)
-        waiter.count = len(missing)
-        for position in missing:
-            self.objects.when_ready(refs[position].id, waiter.happened)
-        return missing
+                        self.objects.forget_callback(refs[position].id, waiter.made)
+        return values
 
     def _load(self, ref: ObjectRef, value: m.Value, give_up_at: float | None) -> Any:
         if value.kind == m.Value.INLINE and not value.refs:
@@ -461,13 +459,13 @@ class ClusterRuntime(NodeProcess):
                 with self.lock:
                     self.objects.keep_inside(object_id, adopted)
 
-    def _when_ready(self, ref: Waitable, callback: Callable[[], None]) -> bool:
+    def _when_ready(self, ref: Waitable, callback: Callable[..., None]) -> bool:
         if isinstance(ref, ObjectRef):
             return self.objects.when_ready(ref.id, callback)
         stream = self.tasks.streams.get(ref.task_id)
         return stream is None or stream.when_ready(callback)
 
-    def _forget_callback(self, ref: Waitable, callback: Callable[[], None]) -> bool:
+    def _forget_callback(self, ref: Waitable, callback: Callable[..., None]) -> bool:
         """Undo `_when_ready`; False if `ref` is ready."""
         if isinstance(ref, ObjectRef):
             return self.objects.forget_callback(ref.id, callback)

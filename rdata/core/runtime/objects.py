@@ -25,6 +25,7 @@ from rdata.errors import ObjectLostError, OwnerDiedError
 _SMALL = 4096  # a page, below which the store would take more memory
 
 Callback = Callable[[], None]
+OnValue = Callable[[m.Value], None]
 
 
 class ObjectEntry(msgspec.Struct, gc=False, eq=False):
@@ -32,7 +33,7 @@ class ObjectEntry(msgspec.Struct, gc=False, eq=False):
 
     owner: str  # where its owner can be reached; "" for this process's own
     value: m.Value | None = None
-    callbacks: list[Callback] | None = None
+    callbacks: list[OnValue] | None = None
     fetchers: list[bytes] | None = None  # borrowers that wait for the value
     is_fetching: bool = False
 
@@ -131,13 +132,17 @@ class ObjectTable:
         return self._entries.get(object_id)
 
     def fill(
-        self, values: list[m.Value | None], refs: Sequence[ObjectRef], missing: Sequence[int]
+        self,
+        values: list[m.Value],
+        refs: Sequence[ObjectRef],
+        missing: Sequence[int],
+        callback: OnValue,
     ) -> list[int]:
         """Fill in the `values` of `refs` at the positions `missing`, where they are known.
 
-        Returns the positions that are missing still.
+        Returns the positions that are missing still; for each, `callback(value)` follows.
         """
-        get = self._entries.get
+        get, when_ready = self._entries.get, self.when_ready
         left = []
         for position in missing:
             object_id = refs[position].id
@@ -146,12 +151,13 @@ class ObjectTable:
                 values[position] = _lost(object_id, "this process has let go of it")
             elif entry.value is None:
                 left.append(position)
+                when_ready(object_id, callback)
             else:
                 values[position] = entry.value
         return left
 
-    def when_ready(self, object_id: bytes, callback: Callback) -> bool:
-        """True if the value is known; else `callback` follows when it is, under the lock."""
+    def when_ready(self, object_id: bytes, callback: OnValue) -> bool:
+        """True if the value is known; else `callback(value)` follows when it is, under the lock."""
         entry = self._entries.get(object_id)
         if entry is None or entry.value is not None:
             return True
@@ -163,7 +169,7 @@ class ObjectTable:
             self._peers.send(entry.owner, m.Fetch(object_id))
         return False
 
-    def forget_callback(self, object_id: bytes, callback: Callback) -> bool:
+    def forget_callback(self, object_id: bytes, callback: OnValue) -> bool:
         """Take back what `when_ready` noted; False if the value is known."""
         entry = self._entries.get(object_id)
         if entry is None or entry.value is not None:
@@ -193,7 +199,7 @@ class ObjectTable:
         if entry.callbacks:
             callbacks, entry.callbacks = entry.callbacks, None
             for callback in callbacks:
-                callback()
+                callback(value)
         if entry.fetchers:
             for process in entry.fetchers:
                 self._peers.reply(process, m.Fetched(object_id, True, value))

@@ -132,10 +132,10 @@ class Runtime(Protocol):
         ...
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
-        """The values, in order. Blocks until all exist; then the first that is an error is raised.
+        """The values, in order. Blocks until all exist, or one is an error, which is raised.
 
-        Large numpy arrays and Arrow tables are read-only views of shared memory. Raises
-        GetTimeoutError after `timeout` seconds.
+        Of several errors that are there, that is the first. Large numpy arrays and Arrow tables are
+        read-only views of shared memory. Raises GetTimeoutError after `timeout` seconds.
         """
         ...
 

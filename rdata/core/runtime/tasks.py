@@ -395,7 +395,7 @@ def resolve(objects: ObjectTable, task: PendingTask, then: Callable[[], None]) -
     """Call `then` once the values of all reference arguments are known."""
     task.num_unresolved = 1
 
-    def one_ready() -> None:
+    def one_ready(value: m.Value | None = None) -> None:
         task.num_unresolved -= 1
         if task.num_unresolved == 0:
             if are_known(objects, task):

@@ -376,6 +376,14 @@ def test_an_error_is_a_value_that_travels() -> None:
     assert error.code == 3
 
 
+def test_of_several_errors_get_raises_the_first_in_the_list() -> None:
+    refs = [raising(lambda i=i: ValueError(i)).remote() for i in range(3)]
+    rdata.wait(refs, num_returns=3)
+    for first in (refs, refs[::-1]):
+        with pytest.raises(ValueError, match=str(refs.index(first[0]))):
+            rdata.get([rdata.put(1), *first])
+
+
 def test_a_reference_inside_an_error_can_be_used() -> None:
     ref = rdata.remote(lambda error: error).remote(raising(lambda: KeyError(rdata.put(5))).remote())
     with pytest.raises(KeyError) as raised:

@@ -61,6 +61,29 @@ def test_get_of_several_gives_up_after_its_timeout(gate: Any) -> None:
         rdata.get([rdata.put(1), pass_through.remote(gate)], timeout=0.05)
 
 
+def test_get_of_several_raises_with_the_first_that_fails(gate: Any) -> None:
+    @rdata.remote
+    def fail(error: Exception, after: Any) -> None:
+        raise error
+
+    slow = pass_through.remote(gate)
+    failed, missing = fail.remote(ValueError("at once"), None), fail.remote(KeyError("no"), None)
+    rdata.wait([failed, missing], num_returns=2, timeout=20)
+    with pytest.raises(ValueError, match="at once"):
+        rdata.get([slow, failed, missing], timeout=20)
+    with pytest.raises(ValueError, match="at once"):
+        rdata.get([slow, failed], timeout=0)
+    with ThreadPoolExecutor(1) as pool:
+        inner = Gate.remote()
+        late = fail.remote(KeyError("late"), pass_through.remote(inner))
+        got = pool.submit(rdata.get, [slow, late, slow], timeout=20)
+        rdata.get(inner.open.remote())
+        with pytest.raises(KeyError):
+            got.result(timeout=20)
+    gate.open.remote()
+    assert rdata.get([slow, slow], timeout=20) == [0, 0]
+
+
 def test_wait_gives_up_after_its_timeout(gate: Any) -> None:
     slow, done = pass_through.remote(gate), rdata.put(1)
     assert rdata.wait([slow, done], num_returns=2, timeout=0.05) == ([done], [slow])
