@@ -11,15 +11,14 @@ from typing import Any, Never
 
 from rdata.core.addresses import node_address
 from rdata.core.machine import default_num_cpus
-from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.object_ref import WHY_ENDED, ObjectRef, ObjectRefGenerator, of_ended_runtime
 from rdata.core.options import init_options
 from rdata.core.runtime import Runtime, current, install
 from rdata.core.runtime.inline import InlineRuntime
 from rdata.core.specs import InitOptions
-from rdata.errors import NotInitializedError, ObjectLostError, OptionError
+from rdata.errors import NotInitializedError, OptionError
 
 _ADDRESS_VARIABLE = "RDATA_ADDRESS"
-_WHY_NOT = "rdata.shutdown() has ended it, or it is that of the process which forked this one"
 
 _changing = threading.RLock()  # held while a runtime starts or ends
 _pid_at_exit: int | None = None  # of the process that has the exit handler
@@ -45,7 +44,7 @@ class RdataContext(Mapping[str, Any]):
         """
         if self._info is None:
             if current() is not self._runtime:
-                raise NotInitializedError(f"this runtime is not this process's: {_WHY_NOT}")
+                raise NotInitializedError(f"this runtime is not this process's: {WHY_ENDED}")
             node_id = self._runtime.context().node_id
             nodes = self._runtime.nodes()
             node = next(each for each in nodes if each["NodeID"] == node_id)
@@ -197,10 +196,7 @@ def runtime_of(ref: ObjectRef | ObjectRefGenerator) -> Runtime:
     """The runtime that `ref` belongs to; raises ObjectLostError if it is not this process's."""
     runtime = ref._runtime
     if runtime is not current():
-        raise ObjectLostError(
-            f"{ref!r} belongs to a runtime that this process does not have: {_WHY_NOT}. Make it "
-            "again here"
-        )
+        raise of_ended_runtime(ref)
     return runtime
 
 

@@ -8,11 +8,13 @@ import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rdata.errors import GetTimeoutError
+from rdata.errors import GetTimeoutError, ObjectLostError
 from rdata.lazy import asyncio
 
 if TYPE_CHECKING:
     from rdata.core.runtime.seam import Runtime
+
+WHY_ENDED = "rdata.shutdown() has ended it, or it is that of the process which forked this one"
 
 
 class ObjectRef:
@@ -49,7 +51,8 @@ class ObjectRef:
     def future(self) -> concurrent.futures.Future[Any]:
         """A `concurrent.futures.Future` of the value; its callbacks may be slow, and block.
 
-        Where the task raised StopIteration, which no coroutine can receive, it gives RuntimeError.
+        Where the task raised StopIteration, which no coroutine can receive, it gives RuntimeError;
+        ObjectLostError if `rdata.shutdown()` comes first, as `rdata.get` after that.
         """
         return self._resolving(_Future())
 
@@ -74,7 +77,10 @@ class ObjectRef:
             else:
                 future.set_result(value)
 
-        self._runtime.on_ready(self, resolve)
+        try:
+            self._runtime.on_ready(self, resolve)
+        except ObjectLostError as error:
+            future.set_exception(error)
         return future
 
     def __eq__(self, other: object) -> bool:
@@ -157,3 +163,11 @@ class ObjectRefGenerator:
 
     def __reduce__(self) -> Any:
         raise TypeError("an ObjectRefGenerator stays in the process that submitted its task")
+
+
+def of_ended_runtime(ref: ObjectRef | ObjectRefGenerator) -> ObjectLostError:
+    """The error of using a reference whose runtime this process does not have any more."""
+    return ObjectLostError(
+        f"{ref!r} belongs to a runtime that this process does not have: {WHY_ENDED}. Make it again "
+        "here"
+    )

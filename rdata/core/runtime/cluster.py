@@ -9,7 +9,6 @@ import contextlib
 import operator
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -195,6 +194,7 @@ class ClusterRuntime(NodeProcess):
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         """See Runtime."""
+        self._check_current(refs[0])
         give_up_at = None if timeout is None else time.monotonic() + timeout
         values = self._await_values(refs, timeout)
         stored = [
@@ -254,21 +254,16 @@ class ClusterRuntime(NodeProcess):
 
     def on_ready(self, ref: Waitable, callback: Callable[[], None]) -> None:
         """See Runtime."""
-        if self._callbacks is None:
-            self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="rdata-callbacks")
-
+        self._check_current(ref)
         wait = self.host.blocking() if self.host is not None else None
 
         def fire(value: object = None) -> None:
-            if callback in self._awaited:
-                self._awaited.remove(callback)
-                self._call_back(callback)
-                if wait is not None and self.host is not None:
-                    self.host.unblocked(wait)
+            if self._callbacks.run(callback) and wait is not None and self.host is not None:
+                self.host.unblocked(wait)
 
         with self.lock:
             self._drain()
-            self._awaited.append(callback)
+            self._callbacks.add(callback)
             if self._failure is not None or self._when_ready(ref, fire):
                 fire()
 

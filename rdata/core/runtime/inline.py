@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rdata.core.ids import object_id, task_of
-from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator, of_ended_runtime
 from rdata.core.runtime.inline_calls import Actor, Call, Failure
 from rdata.core.runtime.inline_process import InlineProcess
 from rdata.core.runtime.seam import Returned, RuntimeContext, Waitable
@@ -229,8 +229,9 @@ class InlineRuntime(InlineProcess):
         return list(refs[:num_returns]), list(refs[num_returns:])
 
     def on_ready(self, ref: Waitable, callback: Callable[[], None]) -> None:
+        if self._is_down:
+            raise of_ended_runtime(ref)
         self._begin()
-        self._check_owned(ref)
         callback()
 
     def cancel(self, ref: Waitable, force: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from rdata.core.ids import new_process_id, object_id, task_ids
-from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator, of_ended_runtime
 from rdata.core.returns import returned, split_returns
 from rdata.core.runtime.inline_calls import (
     Actor,
@@ -29,7 +29,7 @@ from rdata.core.runtime.inline_calls import (
 from rdata.core.runtime.seam import Returned, Runtime, Waitable
 from rdata.core.runtime.snapshot import Snapshot
 from rdata.core.specs import Function
-from rdata.errors import NotInitializedError, ObjectLostError
+from rdata.errors import NotInitializedError
 
 T = TypeVar("T")
 
@@ -243,10 +243,7 @@ class InlineProcess:
 
     def _check_owned(self, ref: Waitable) -> None:
         if ref._runtime is not self._as_runtime():
-            raise ObjectLostError(
-                f"{ref!r} belongs to a runtime that rdata.shutdown() ended, and its value is gone: "
-                "make it again after rdata.init()"
-            )
+            raise of_ended_runtime(ref)
 
     def _release(self, id: bytes) -> None:
         with self._lock:

@@ -19,7 +19,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from msgspec.structs import replace
@@ -29,10 +28,11 @@ from rdata.core import ids, serialize
 from rdata.core import messages as m
 from rdata.core import runtime as runtimes
 from rdata.core.ids import task_ids
-from rdata.core.object_ref import ObjectRef
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator, of_ended_runtime
 from rdata.core.pickling import RestoreRef
 from rdata.core.runtime.actors import ActorTable
 from rdata.core.runtime.agent_link import AgentLink, Waiter
+from rdata.core.runtime.callbacks import Callbacks
 from rdata.core.runtime.calls import CallEncoder
 from rdata.core.runtime.host import Host
 from rdata.core.runtime.interrupts import Interrupts
@@ -121,8 +121,7 @@ class NodeProcess:
         self._failure: NodeDiedError | None = None
         self._waiters: set[Waiter] = set()
         self._timer: Timer | None = None
-        self._callbacks: ThreadPoolExecutor | None = None
-        self._awaited: list[Callable[[], None]] = []  # callbacks of `on_ready` that are to come
+        self._callbacks = Callbacks()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self.is_left = False  # this process is a forked child of the one that the runtime is of
@@ -172,8 +171,7 @@ class NodeProcess:
         if self._thread is not None and not self.loop.is_current():
             self._thread.join()
             self.loop.close()
-        if self._callbacks is not None:
-            self._callbacks.shutdown(wait=False)
+        self._callbacks.end()
         with self.lock:
             self.objects.forget_callbacks()
         self.store.close()
@@ -253,6 +251,12 @@ class NodeProcess:
         return ObjectRef(object_id, owner, cast("Runtime", self))  # which its subclass is
 
     # ------------------------------------------------------------ state
+
+    def _check_current(self, ref: ObjectRef | ObjectRefGenerator) -> None:
+        """Raise ObjectLostError after the end of this runtime, and in a forked child."""
+        current: object = runtimes.current()
+        if current is not self:
+            raise of_ended_runtime(ref)
 
     def _check_alive(self) -> None:
         if self._failure is not None:
@@ -469,12 +473,6 @@ class NodeProcess:
             # Lest an embedded node stay a zombie; it may take its time to end.
             threading.Thread(target=self._at_shutdown, name="rdata-reap", daemon=True).start()
 
-    def _call_back(self, callback: Callable[[], None]) -> None:
-        """Run a callback of the program's on the thread for those."""
-        assert self._callbacks is not None
-        with contextlib.suppress(RuntimeError):  # shut down meanwhile
-            self._callbacks.submit(callback)
-
     def _fail(self, failure: NodeDiedError) -> None:
         with self.lock:
             self._failure = self._failure or failure
@@ -482,9 +480,7 @@ class NodeProcess:
             self._registered.wake()
             for waiter in self._waiters:
                 waiter.wake()
-            for callback in self._awaited:  # their `get` raises
-                self._call_back(callback)
-            self._awaited.clear()
+            self._callbacks.run_all()
 
 
 def _leave_in_child() -> None:

@@ -154,7 +154,10 @@ class Runtime(Protocol):
         ...
 
     def on_ready(self, ref: Waitable, callback: Callable[[], None]) -> None:
-        """Call `callback` once, from any thread (or at once), when `ref` is ready."""
+        """Call `callback` once, from any thread (or at once), when `ref` is ready.
+
+        Or when the runtime ends. After that, raises ObjectLostError.
+        """
         ...
 
     def context(self) -> RuntimeContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,44 @@ def test_what_belonged_to_a_former_runtime(local_mode: bool, has_new_runtime: bo
         with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
             use()
     assert rdata.is_initialized() == has_new_runtime
+
+
+@pytest.mark.parametrize("has_new_runtime", [True, False], ids=["after_init", "after_shutdown"])
+def test_futures_of_a_former_runtime(local_mode: bool, has_new_runtime: bool) -> None:
+    rdata.init(num_cpus=1, local_mode=local_mode)
+    ref = one.remote()
+    rdata.shutdown()
+    if has_new_runtime:
+        rdata.init(num_cpus=1, local_mode=local_mode)
+    with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
+        ref.future().result(timeout=20)
+    with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
+        asyncio.run(awaited(ref))
+
+
+async def awaited(ref: Any) -> Any:
+    return await asyncio.wait_for(ref, timeout=20)
+
+
+def test_futures_that_are_pending_when_the_runtime_ends() -> None:
+    async def end_amid() -> None:
+        waiting = asyncio.ensure_future(awaited(ref))
+        await asyncio.sleep(0)
+        rdata.shutdown()  # in the event loop's own thread
+        with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
+            await waiting
+        with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
+            await ref
+
+    rdata.init(num_cpus=1)
+    ref = rdata.remote(time.sleep).remote(100)
+    future = ref.future()
+    seen: SimpleQueue[Any] = SimpleQueue()
+    future.add_done_callback(lambda future: seen.put(future.exception()))
+    asyncio.run(end_amid())
+    with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
+        future.result(timeout=20)
+    assert isinstance(seen.get(timeout=20), ObjectLostError)
 
 
 def test_a_task_cannot_end_the_runtime(local_mode: bool) -> None:
