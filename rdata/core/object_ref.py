@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rdata.errors import GetTimeoutError, ObjectLostError
@@ -163,6 +163,13 @@ class ObjectRefGenerator:
 
     def __reduce__(self) -> Any:
         raise TypeError("an ObjectRefGenerator stays in the process that submitted its task")
+
+
+def check_runtime(refs: Iterable[ObjectRef | ObjectRefGenerator], runtime: Runtime | None) -> None:
+    """Raise ObjectLostError if one of these belongs to another runtime."""
+    for ref in refs:
+        if ref._runtime is not runtime:
+            raise of_ended_runtime(ref)
 
 
 def of_ended_runtime(ref: ObjectRef | ObjectRefGenerator) -> ObjectLostError:

@@ -41,7 +41,7 @@ class RemoteFunction:
 
         References among the arguments are replaced by their values before the function runs.
         Raises TypeError if the arguments do not fit the function, SerializationError if they
-        cannot travel.
+        cannot travel, ObjectLostError if a reference in them is from before `rdata.shutdown()`.
 
         >>> import rdata
         >>> @rdata.remote

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -64,15 +64,20 @@ class CallEncoder:
         store: StoreClient,
         inline_bytes: int,
         put: Callable[[Serialized], ObjectRef],
+        check: Callable[[Iterable[ObjectRef]], None],
         on_forgotten: Callable[[bytes], object],
     ) -> None:
-        """`on_forgotten(function id)`: a bound method, for a finaliser; it must only note it."""
+        """`check(references)` raises if one cannot be sent.
+
+        `on_forgotten(function id)`: a bound method, for a finaliser; it must only note it.
+        """
         self.node_id = b""  # where `put` puts
         self._on_forgotten = weakref.WeakMethod(on_forgotten)  # functions outlive runtimes
         self._runtime_id = runtime_id
         self._store = store
         self._inline_bytes = inline_bytes
         self._put = put
+        self._check = check
 
     def register(self, function: Function) -> Registration:
         """Pickle the function, unless this runtime has it already."""
@@ -81,6 +86,7 @@ class CallEncoder:
             return known
         value = serialize.dumps(function.target, f"function or class {function.name}")
         captured = tuple(value.refs)
+        self._check(captured)
         data = value.to_bytes()
         function_id = hashlib.blake2b(data, digest_size=16).digest()
         blob = m.FunctionBlob(function_id, data)
@@ -119,6 +125,7 @@ class CallEncoder:
             serialize.refuse_argument(name, args, kwargs)
             raise
         refs.extend(value.refs)
+        self._check(refs)
         if value.size <= self._inline_bytes:
             return value.to_bytes(), None, slots, refs
         stored = self._put(value)

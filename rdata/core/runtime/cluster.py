@@ -15,8 +15,9 @@ import msgspec
 
 from rdata.core import ids, serialize
 from rdata.core import messages as m
-from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator, check_runtime
 from rdata.core.returns import returned
+from rdata.core.runtime import current
 from rdata.core.runtime.agent_link import Waiter
 from rdata.core.runtime.calls import PendingTask, Registration
 from rdata.core.runtime.process import NodeProcess
@@ -190,11 +191,13 @@ class ClusterRuntime(NodeProcess):
     def put(self, value: Any) -> ObjectRef:
         """See Runtime."""
         self._begin()
-        return self.put_serialized(serialize.dumps(value))
+        serialized = serialize.dumps(value)
+        self._check_refs(serialized.refs)
+        return self.put_serialized(serialized)
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         """See Runtime."""
-        self._check_current(refs[0])
+        check_runtime(refs[:1], current())
         give_up_at = None if timeout is None else time.monotonic() + timeout
         values = self._await_values(refs, timeout)
         stored = [
@@ -254,7 +257,7 @@ class ClusterRuntime(NodeProcess):
 
     def on_ready(self, ref: Waitable, callback: Callable[[], None]) -> None:
         """See Runtime."""
-        self._check_current(ref)
+        check_runtime([ref], current())
         wait = self.host.blocking() if self.host is not None else None
 
         def fire(value: object = None) -> None:

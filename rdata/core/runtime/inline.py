@@ -41,7 +41,7 @@ class InlineRuntime(InlineProcess):
         self._begin()
         self._check_travels(function)
         name = options.name or function.name
-        arguments = copy_arguments(name, args, kwargs)
+        arguments = copy_arguments(name, args, kwargs).check(self)
         task_id = next(self._ids)
         needs = {"CPU": options.num_cpus, **options.resources}
         call = Call(
@@ -61,7 +61,7 @@ class InlineRuntime(InlineProcess):
     def _check_travels(self, function: Function) -> None:
         """Find what a cluster would refuse, though nothing here needs the function's copy."""
         if function not in self._travelled:
-            Snapshot(function.target, f"function or class {function.name}")
+            Snapshot(function.target, f"function or class {function.name}").check(self)
             self._travelled.add(function)
 
     # generators -------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class InlineRuntime(InlineProcess):
     ) -> ObjectRef:
         self._begin()
         self._check_travels(cls)
-        arguments = copy_arguments(f"{interface.class_name}.__init__", args, kwargs)
+        arguments = copy_arguments(f"{interface.class_name}.__init__", args, kwargs).check(self)
         task_id = next(self._ids)
         actor = Actor(
             object_id(task_id, 0), interface, options, options.namespace or self._namespace
@@ -162,7 +162,7 @@ class InlineRuntime(InlineProcess):
         self._begin()
         target = self._found(self._actors, actor)
         name = f"{target.interface.class_name}.{method}"
-        arguments = copy_arguments(name, args, kwargs)
+        arguments = copy_arguments(name, args, kwargs).check(self)
         task_id = next(self._ids)
         call = Call(
             task_id=task_id,
@@ -208,7 +208,7 @@ class InlineRuntime(InlineProcess):
 
     def put(self, value: Any) -> ObjectRef:
         self._begin()
-        return self._store(object_id(next(self._ids), 0), Snapshot(value))
+        return self._store(object_id(next(self._ids), 0), Snapshot(value).check(self))
 
     def get(self, refs: Sequence[ObjectRef], timeout: float | None) -> list[Any]:
         self._begin()

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from msgspec.structs import replace
@@ -28,7 +28,7 @@ from rdata.core import ids, serialize
 from rdata.core import messages as m
 from rdata.core import runtime as runtimes
 from rdata.core.ids import task_ids
-from rdata.core.object_ref import ObjectRef, ObjectRefGenerator, of_ended_runtime
+from rdata.core.object_ref import ObjectRef, check_runtime
 from rdata.core.pickling import RestoreRef
 from rdata.core.runtime.actors import ActorTable
 from rdata.core.runtime.agent_link import AgentLink, Waiter
@@ -108,6 +108,7 @@ class NodeProcess:
             self.store,
             settings.inline_object_bytes,
             self.put_serialized,
+            self._check_refs,
             self._forgotten.append,
         )
         self._encoder.node_id = home.node_id
@@ -252,11 +253,8 @@ class NodeProcess:
 
     # ------------------------------------------------------------ state
 
-    def _check_current(self, ref: ObjectRef | ObjectRefGenerator) -> None:
-        """Raise ObjectLostError after the end of this runtime, and in a forked child."""
-        current: object = runtimes.current()
-        if current is not self:
-            raise of_ended_runtime(ref)
+    def _check_refs(self, refs: Iterable[ObjectRef]) -> None:
+        check_runtime(refs, cast("Runtime", self))
 
     def _check_alive(self) -> None:
         if self._failure is not None:

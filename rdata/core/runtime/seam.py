@@ -81,7 +81,8 @@ class Runtime(Protocol):
         That is one reference, a list of `num_returns`, None for 0, or a generator of them.
         References among `args` and the values of `kwargs` are replaced by their values before
         the function is called; those nested deeper stay references. Raises SerializationError
-        at once if an argument or the function cannot travel.
+        at once if an argument or the function cannot travel, ObjectLostError if a reference in it
+        is from before `rdata.shutdown()`.
         """
         ...
 

@@ -6,8 +6,9 @@ import sys
 from types import NoneType
 from typing import Any
 
-from rdata.core.object_ref import ObjectRef
+from rdata.core.object_ref import ObjectRef, check_runtime
 from rdata.core.pickling import copy_of_table
+from rdata.core.runtime.seam import Runtime
 from rdata.core.serialize import dumps, loads, refuse_argument
 from rdata.errors import SerializationError
 from rdata.lazy import pa
@@ -35,6 +36,11 @@ class Snapshot:
         serialized = dumps(value, what)
         self._data = serialized.to_bytes()
         self._refs = {ref.id: ref for ref in serialized.refs}
+
+    def check(self, runtime: Runtime) -> Snapshot:
+        """Itself; raises ObjectLostError if a reference in it belongs to another runtime."""
+        check_runtime(self._refs.values(), runtime)
+        return self
 
     def load(self) -> Any:
         """A new copy of the value; its arrays and tables are read-only views of one memory."""

@@ -137,6 +137,35 @@ def test_what_belonged_to_a_former_runtime(local_mode: bool, has_new_runtime: bo
     assert rdata.is_initialized() == has_new_runtime
 
 
+@pytest.mark.parametrize("of_old_mode", [True, False], ids=["was_inline", "was_cluster"])
+def test_what_is_given_references_of_a_former_runtime(local_mode: bool, of_old_mode: bool) -> None:
+    rdata.init(num_cpus=1, local_mode=of_old_mode)
+    old, old_keeper = one.remote(), Keeper.remote()
+    rdata.shutdown()
+    rdata.init(num_cpus=1, local_mode=local_mode)
+    identity = rdata.remote(lambda value=None: value)
+    keeper = rdata.remote(type("Taker", (), {"take": lambda self, value: value})).remote()
+    uses: list[Any] = [
+        lambda: identity.remote(old),
+        lambda: identity.remote(value=old),
+        lambda: identity.remote([{"nested": old}]),
+        lambda: identity.remote(old_keeper),
+        rdata.remote(lambda: rdata.get(old)).remote,
+        lambda: keeper.take.remote(old),
+        lambda: keeper.take.remote([old]),
+        lambda: rdata.remote(Taking).remote([old]),
+        lambda: rdata.put([old]),
+    ]
+    for use in uses:
+        with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
+            use()
+    assert rdata.get(identity.remote(rdata.put(1))) == 1
+
+
+class Taking:
+    def __init__(self, value: Any) -> None: ...
+
+
 @pytest.mark.parametrize("has_new_runtime", [True, False], ids=["after_init", "after_shutdown"])
 def test_futures_of_a_former_runtime(local_mode: bool, has_new_runtime: bool) -> None:
     rdata.init(num_cpus=1, local_mode=local_mode)
