@@ -21,14 +21,14 @@ from typing import Any
 
 import msgspec
 
-from rdata.core import ids, serialize
 from rdata.core import messages as m
+from rdata.core import serialize
 from rdata.core.returns import split_returns, streamed_items
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.decoder import CallDecoder
+from rdata.core.runtime.results import ResultEncoder
 from rdata.core.runtime.seam import RuntimeContext
-from rdata.core.serialize import Serialized
-from rdata.errors import RdataError, TaskCancelledError, TaskError, describe
+from rdata.errors import RdataError, TaskCancelledError, describe
 
 _FLUSH_AFTER_S = 0.032  # replies of so much work go together; longer: those of short tasks late
 _MAX_BATCH_BYTES = 256 * 1024
@@ -63,6 +63,7 @@ class TaskRunner:
         self._is_in_user_code = False
         self._last_method = ""
         self._decoder = CallDecoder(runtime)
+        self._results = ResultEncoder(runtime)
         self._actor: Any = None
         self._actor_id: bytes | None = None
         self._actor_name = ""
@@ -70,7 +71,6 @@ class TaskRunner:
         self._replies: dict[bytes, list[m.Reply]] = {}
         self._reply_bytes = 0
         self._replies_since = 0.0
-        self._in_transit: dict[tuple[bytes, int], tuple[bytes, list[bytes]]] = {}
         self._taken = threading.Lock()  # free when a generator that waits should look again
         self._main_thread = threading.get_ident()
 
@@ -96,8 +96,7 @@ class TaskRunner:
                         call.is_stopped = True
                 self._wake(self._taken)
             case m.Received(task, index):
-                _, held = self._in_transit.pop((task, index), (b"", []))
-                self._runtime.objects.drop_all(held)
+                self._results.received(task, index)
             case m.ForgetFunction(function):
                 self._decoder.forget(function, process)
                 self._forget_functions()
@@ -173,10 +172,7 @@ class TaskRunner:
         if self._running is not None and self._running.submitter == process:
             self._running.is_stopped = True  # a generator, which may wait for its consumer
             self._wake(self._taken)
-        for key, (caller, held) in list(self._in_transit.items()):
-            if caller == process:
-                del self._in_transit[key]
-                self._runtime.objects.drop_all(held)
+        self._results.process_gone(process)
         self._decoder.forget_submitter(process)
         self._forget_functions()
         self._look_again()
@@ -184,7 +180,7 @@ class TaskRunner:
     def may_end(self) -> None:
         """See Host."""
         with self._runtime.lock:
-            is_idle = self._running is None and not self._queue and not self._in_transit
+            is_idle = self._running is None and not self._queue and self._results.is_idle
             if is_idle and self._runtime.objects.is_idle():
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -255,7 +251,7 @@ class TaskRunner:
                 self._forget_functions()
                 self._runtime.drain()
                 is_ending = self._is_ending
-                if is_ending and not self._in_transit and not self._runtime.objects.is_lent():
+                if is_ending and self._results.is_idle and not self._runtime.objects.is_lent():
                     return
             if is_ending and self._actor is not None:
                 self._bury()
@@ -328,11 +324,11 @@ class TaskRunner:
             if message.actor:
                 return [], False
             if message.num_returns == 1:
-                return [self._encode(call, 0, result)], False
+                return [self._results.value(call, 0, result)], False
             parts = split_returns(result, message.num_returns, message.name)
-            return [self._encode(call, index, part) for index, part in enumerate(parts)], False
+            return self._results.values(call, parts), False
         except BaseException as error:
-            return [self._encode_error(call, 0, error)], True
+            return [self._error(call, 0, error)], True
 
     def _run_generator(self, call: _Call, adopted: list[bytes]) -> tuple[list[m.Value], int, bool]:
         message = call.message
@@ -346,13 +342,13 @@ class TaskRunner:
                     self._await_consumer(call, index)
                     if call.is_stopped:
                         break
-                    self._send_item(call, index, self._encode(call, index, item))
+                    self._send_item(call, index, self._results.value(call, index, item))
                 index += 1
                 del item
             del items  # closes a generator that was stopped, and runs its `finally`
             return [], index, False
         except BaseException as error:
-            return [self._encode_error(call, index, error)], index, True
+            return [self._error(call, index, error)], index, True
 
     def _await_consumer(self, call: _Call, index: int) -> None:
         """Backpressure: wait, as a blocked task, while too many items are not taken yet."""
@@ -414,58 +410,21 @@ class TaskRunner:
         finally:
             self._is_in_user_code = False
 
-    # ------------------------------------------------------------ results
-
-    def _encode(self, call: _Call, index: int, result: Any) -> m.Value:
-        runtime = self._runtime
-        limit = call.inline_bytes
-        size = serialize.size_of_atoms(result if type(result) is tuple else (result,), limit)
-        if size >= 0:
-            return m.Value(m.Value.INLINE, size=size, atoms=result)
-        serialized = serialize.dumps(result)
-        if serialized.size > limit:
-            runtime.store.write(ids.object_id(call.message.id, index), serialized)
-        refs = self._lend(call, index, serialized) if serialized.refs else ()
-        if serialized.size <= limit:
-            return m.Value(m.Value.INLINE, serialized.to_bytes(), serialized.size, refs=refs)
-        return m.Value(m.Value.STORED, b"", serialized.size, runtime.node_id, refs)
-
-    def _lend(self, call: _Call, index: int, result: Serialized) -> tuple[tuple[bytes, str], ...]:
-        """Hold the references inside until the caller has told their owners of its own hold."""
-        refs = result.ref_owners()
-        runtime = self._runtime
-        with runtime.lock:
-            if refs and runtime.peers.is_connected(call.submitter):  # else nobody will receive it
-                for object_id, owner in refs:
-                    runtime.objects.hold(object_id, owner)
-                held = [object_id for object_id, _ in refs]
-                self._in_transit[call.message.id, index] = call.submitter, held
-        return refs
-
-    def _encode_error(self, call: _Call, index: int, error: BaseException) -> m.Value:
-        """The error in place of that result, or of a generator's item."""
+    def _error(self, call: _Call, index: int, error: BaseException) -> m.Value:
+        """What stands in place of that result, or of a generator's item."""
         message = call.message
-        try:
-            value = self._error_value(call, index, error)
-        except Exception:  # in code of the exception's class
-            value = self._error_value(call, index, TaskError(describe(error)))
+        if isinstance(error, SystemExit):
+            self._exit(error)
+        if isinstance(error, KeyboardInterrupt) and call.is_cancelled:
+            cancelled = TaskCancelledError(f"task {message.name} was cancelled")
+            value = m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
+        else:
+            value = self._results.error(call, index, error)
         if message.actor:
             text = describe(error).encode(errors="backslashreplace").decode()  # that msgpack takes
             failure = f"its constructor raised {text}"
             self._runtime.agent.send(m.ActorStarted(message.actor, failure))
         return value
-
-    def _error_value(self, call: _Call, index: int, error: BaseException) -> m.Value:
-        message = call.message
-        if isinstance(error, KeyboardInterrupt) and call.is_cancelled:
-            cancelled = TaskCancelledError(f"task {message.name} was cancelled")
-            return m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
-        if isinstance(error, SystemExit):
-            self._exit(error)
-        kind = "actor method" if message.method else "task"
-        origin = f"{kind} {message.name} (pid {os.getpid()}, node {self._runtime.node_id.hex()})"
-        value = serialize.dump_error(error, origin)
-        return m.Value(m.Value.ERROR, value.pickled, refs=self._lend(call, index, value))
 
     def _exit(self, error: SystemExit) -> None:
         """User code wants this process to end: so it does, as `os._exit` would."""
@@ -474,6 +433,8 @@ class TaskRunner:
             sys.stderr.write(f"{error.code}\n")
         sys.stderr.flush()
         os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+
+    # ------------------------------------------------------------ replies
 
     def _reply(self, call: _Call, reply: m.Reply) -> None:
         """Send the reply, or let it wait for those of the next calls. Under the runtime's lock."""

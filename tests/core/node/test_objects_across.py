@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,20 @@ def test_results_that_nobody_waits_for_are_freed() -> None:
     for _ in range(10):
         make.remote(MB)
     assert rdata.get(total.remote(make.remote(MB))) == MB
+
+
+def test_what_was_made_of_results_of_which_one_cannot_travel_is_freed() -> None:
+    @rdata.remote(num_returns=3)
+    def make_some() -> Any:
+        large = np.ones(MB, dtype=np.uint8)
+        return large, [rdata.put(large)], threading.Lock()
+
+    for _ in range(3):
+        first, second, third = make_some.remote()
+        for ref in (first, second, third):
+            with pytest.raises(rdata.exceptions.SerializationError, match="lock"):
+                rdata.get(ref)
+    assert eventually(lambda: used_bytes() < MB)
 
 
 def test_what_a_failed_task_was_given_is_freed() -> None:
