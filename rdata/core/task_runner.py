@@ -420,6 +420,7 @@ class TaskRunner:
             value = m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
         else:
             value = self._results.error(call, index, error)
+        error.with_traceback(None)  # its frames, which may hold it, would wait for the collector
         if message.actor:
             text = describe(error).encode(errors="backslashreplace").decode()  # that msgpack takes
             failure = f"its constructor raised {text}"

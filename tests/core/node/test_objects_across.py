@@ -331,6 +331,27 @@ def test_an_error_that_nobody_asks_for_lets_go_of_its_references() -> None:
     # see _memory_is_freed
 
 
+def test_an_error_does_not_keep_what_its_function_had() -> None:
+    @rdata.remote
+    def fail_in_a_cycle(array: Any) -> None:
+        error = ValueError(f"{array.size}")  # it holds its frame, which holds it and the array
+        raise error
+
+    @rdata.remote
+    def yields_in_a_cycle(array: Any) -> Iterator[int]:
+        yield 1
+        error = ValueError(f"{array.size}")
+        raise error
+
+    array = rdata.put(np.ones(MB, dtype=np.uint8))
+    for ref in (fail_in_a_cycle.remote(array), list(yields_in_a_cycle.remote(array))[1]):
+        with pytest.raises(ValueError, match=f"{MB}"):
+            rdata.get(ref)
+    del array
+    gc.collect()
+    assert eventually(lambda: used_bytes() < MB)
+
+
 def test_a_view_keeps_the_memory_when_its_reference_is_gone() -> None:
     ref = rdata.put(np.arange(MB))
     view = rdata.get(ref)[10:20]
