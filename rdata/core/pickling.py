@@ -89,16 +89,13 @@ class _ImportableReducers(dict[type, _Reducer]):
         self.num_registered = len(copyreg.dispatch_table)
 
     def __missing__(self, kind: type) -> _Reducer:
+        if kind is ObjectRef or kind in _CLOUDPICKLE_REDUCERS or issubclass(kind, BaseException):
+            raise _NotImportableError
         if kind in copyreg.dispatch_table:  # not kept: it may be registered anew
             return copyreg.dispatch_table[kind]
         if issubclass(kind, type):
             reducer: _Reducer = _reduce_class
-        elif (
-            kind is ObjectRef
-            or kind in _CLOUDPICKLE_REDUCERS
-            or issubclass(kind, BaseException)
-            or not _is_importable(kind)
-        ):
+        elif not _is_importable(kind):
             raise _NotImportableError
         else:
             reducer = _own_reducer(kind) or _reduce_instance

@@ -167,6 +167,21 @@ def test_what_copyreg_learns_later_counts() -> None:
     assert round_trip(Counted(1)).count == 1
 
 
+class RefusedError(Exception):
+    """Whose `args` are not what its constructor takes."""
+
+    def __init__(self, code: int, hint: str) -> None:
+        super().__init__(f"code {code}")
+        self.hint = hint
+
+
+def test_an_exception_that_copyreg_knows_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some libraries register all exceptions, for the sake of tracebacks."""
+    monkeypatch.setitem(copyreg.dispatch_table, RefusedError, RefusedError.__reduce__)
+    error = round_trip(RefusedError(3, "another"))
+    assert (type(error), str(error), error.hint) == (RefusedError, "code 3", "another")
+
+
 @pytest.mark.parametrize(
     "value",
     [signal.SIGINT, re.RegexFlag, Sized, [Decimal("1.5"), Fraction(1, 3)], operator.add, Counted],
