@@ -95,7 +95,7 @@ class _ImportableReducers(dict[type, _Reducer]):
             return copyreg.dispatch_table[kind]
         if issubclass(kind, type):
             reducer: _Reducer = _reduce_class
-        elif not _is_importable(kind):
+        elif kind is not types.BuiltinFunctionType and not _is_importable(kind):
             raise _NotImportableError
         else:
             reducer = _own_reducer(kind) or _reduce_instance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import functools
 import logging
 import math
 import multiprocessing
@@ -189,6 +190,27 @@ def test_an_exception_that_copyreg_knows_comes_back(monkeypatch: pytest.MonkeyPa
 )
 def test_what_others_can_import_comes_back(value: Any) -> None:
     assert are_alike(round_trip(value), value)
+
+
+class CountsPickling:
+    """How often has any been pickled?"""
+
+    num_times = 0
+
+    def __reduce__(self) -> Any:
+        CountsPickling.num_times += 1
+        return CountsPickling, ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(1.5), np.array(["a", None], object), functools.partial(operator.add, 1), [].append],
+    ids=repr,
+)
+def test_one_pass_over_a_value_is_enough_where_others_can_import_all_of_it(value: Any) -> None:
+    CountsPickling.num_times = 0
+    round_trip([CountsPickling(), value])
+    assert CountsPickling.num_times == 1
 
 
 # ---------------------------------------------------------------- arrays
