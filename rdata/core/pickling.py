@@ -35,6 +35,9 @@ _reduce_code = _CLOUDPICKLE_REDUCERS[types.CodeType]
 _reduce_instance = operator.methodcaller("__reduce_ex__", PROTOCOL)
 _reduce_class = operator.attrgetter("__qualname__")
 _BY_VALUE = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES  # the registry, not a copy of it
+_FRAME_BYTES = 64 * 1024  # text of so many has no frame
+_FRAME_STARTS = pickle.PROTO, pickle.FRAME
+_write = io.BytesIO.write
 _loading = threading.local()
 
 
@@ -43,17 +46,13 @@ def dump(value: Any, buffers: list[pickle.PickleBuffer], refs: list[ObjectRef]) 
     if not _BY_VALUE:
         if len(copyreg.dispatch_table) != _importable.num_registered:
             _importable.forget()
-        stream = io.BytesIO()
+        stream: io.BytesIO = _Frames()
         try:
             _ImportablePickler(stream, PROTOCOL, buffer_callback=buffers.append).dump(value)
+            return stream.getvalue()
         except MemoryError:
             raise
         except Exception:  # any, of which the other pickler says what is wrong
-            buffers.clear()
-        else:
-            data = stream.getvalue()
-            if b"__main__" not in data:  # as the module of a class or a function
-                return data
             buffers.clear()
     stream = io.BytesIO()
     _AnyPickler(stream, buffers, refs).dump(value)
@@ -104,6 +103,22 @@ class _ImportableReducers(dict[type, _Reducer]):
 
 
 _importable = _ImportableReducers()
+
+
+class _Frames(io.BytesIO):
+    """What C code writes: frames, and large text and bytes by themselves, as PEP 3154 has it.
+
+    Raises _NotImportableError at a frame that names the module of a class or a function of the
+    program's, which a reader lacks.
+    """
+
+    __slots__ = ()
+
+    def write(self, piece: Any) -> int:
+        is_frame = len(piece) < _FRAME_BYTES or piece[:1] in _FRAME_STARTS
+        if is_frame and b"__main__" in piece:
+            raise _NotImportableError
+        return _write(self, piece)
 
 
 class _ImportablePickler(pickle.Pickler):

@@ -183,6 +183,18 @@ def test_an_exception_that_copyreg_knows_comes_back(monkeypatch: pytest.MonkeyPa
     assert (type(error), str(error), error.hint) == (RefusedError, "code 3", "another")
 
 
+@pytest.mark.parametrize("size", [10, 70_000, 700_000])
+def test_what_is_of_main_is_seen_beside_large_text(
+    size: int, program: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for large in ("x" * size, b"x" * size, [Fraction(1, i + 1) for i in range(size // 100)]):
+        for value in ([large, program.Point], [program.Point, large], [large, program.make, large]):
+            data = dumps(value).to_bytes()
+            back = elsewhere(data, monkeypatch)
+            assert back[value.index(large)] == large
+            assert loads(data, None)[value.index(large) - 1] in value
+
+
 @pytest.mark.parametrize(
     "value",
     [signal.SIGINT, re.RegexFlag, Sized, [Decimal("1.5"), Fraction(1, 3)], operator.add, Counted],
@@ -211,6 +223,14 @@ def test_one_pass_over_a_value_is_enough_where_others_can_import_all_of_it(value
     CountsPickling.num_times = 0
     round_trip([CountsPickling(), value])
     assert CountsPickling.num_times == 1
+
+
+def test_one_pass_is_enough_though_large_text_speaks_of_main() -> None:
+    text = "__main__" * 10_000
+    for value in (text, text.encode()):
+        CountsPickling.num_times = 0
+        assert round_trip([CountsPickling(), value, Fraction(1, 3)])[1] == value
+        assert CountsPickling.num_times == 1
 
 
 # ---------------------------------------------------------------- arrays
