@@ -122,7 +122,7 @@ class TaskRunner:
             self._give_back(process, is_blocked=True)
             return
         self._wake(self._gate)
-        if len(self._queue) > 1 and not self._will_flush:
+        if (self._running or len(self._queue) > 1) and not self._will_flush:
             self._will_flush = True
             self._runtime.loop.call_later(_FLUSH_AFTER_S, self._flush_late)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -95,6 +96,30 @@ def test_wait_gives_up_after_its_timeout(gate: Any) -> None:
 def test_wait_returns_with_the_first_that_is_ready(gate: Any) -> None:
     slow, quick = pass_through.remote(gate), rdata.remote(lambda: 1).remote()
     assert rdata.wait([slow, quick], timeout=20) == ([quick], [slow])
+
+
+@pytest.mark.parametrize("gap_s", [0.001, 0.003, 0.006])
+def test_a_result_does_not_wait_for_a_call_sent_while_it_was_made(
+    gap_s: float, tmp_path: Path
+) -> None:
+    @rdata.remote
+    class Sleeper:
+        def sleep(self, until: Path | None) -> None:
+            time.sleep(0.015)
+            while until is not None and not until.exists():  # no `get`, which would tell
+                time.sleep(0.01)
+
+    sleeper = Sleeper.remote()
+    rdata.get(sleeper.sleep.remote(None))
+    time.sleep(0.3)  # until no timer runs there any more
+    first = sleeper.sleep.remote(None)
+    time.sleep(gap_s)
+    second = sleeper.sleep.remote(tmp_path / "go")
+    try:
+        assert rdata.wait([first], timeout=10) == ([first], [])
+    finally:
+        (tmp_path / "go").touch()
+    rdata.get(second)
 
 
 def test_wait_for_a_generator_whose_item_is_not_made(gate: Any) -> None:
