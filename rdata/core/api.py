@@ -95,19 +95,20 @@ def wait(
     return runtime_of(refs[0]).wait(refs, count, limit_s)
 
 
-def cancel(ref: Waitable, *, force: bool = False, recursive: bool = False) -> None:
+def cancel(ref: Waitable, *, force: bool = False, recursive: bool = True) -> None:
     """Stop the task that makes `ref`; nothing if it has finished.
 
     A task that has not started never will; one that runs gets a KeyboardInterrupt, or with
     `force` its process is ended. `get` raises TaskCancelledError then. Any process that was given
     the reference may cancel; the one that submitted the task is asked to, which is not waited for.
-    Tasks that it has submitted go on: Ray's `recursive` may only be False.
+
+    The tasks and actors' calls that it has submitted, on its own thread and not on others, and that
+    have not finished are cancelled as well, and theirs; not with `recursive=False`. What a process
+    that is ended by `force` has submitted is ended with it in either case, except actors' calls.
     """
-    if recursive:
-        raise OptionError("recursive=True: rdata.cancel does not stop the tasks of a task yet")
     if not isinstance(ref, ObjectRef | ObjectRefGenerator):
         raise _not_a_ref(ref, "rdata.cancel takes an ObjectRef or an ObjectRefGenerator")
-    runtime_of(ref).cancel(ref, force)
+    runtime_of(ref).cancel(ref, force, recursive)
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:

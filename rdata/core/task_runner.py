@@ -27,7 +27,6 @@ from rdata.core.returns import split_returns, streamed_items
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.decoder import CallDecoder
 from rdata.core.runtime.results import ResultEncoder
-from rdata.core.runtime.seam import RuntimeContext
 from rdata.errors import RdataError, TaskCancelledError, describe
 
 _FLUSH_AFTER_S = 0.032  # replies of so much work go together; longer: those of short tasks late
@@ -84,8 +83,8 @@ class TaskRunner:
                 self._pushed(process, message)
             case m.TakeBack():
                 self._give_back(process, is_blocked=False)
-            case m.CancelTask(task):
-                self._cancel(task)
+            case m.CancelTask(task, recursive):
+                self._cancel(task, recursive)
             case m.ItemsTaken(task, count):
                 if self._running is not None and self._running.message.id == task:
                     self._running.num_taken = max(self._running.num_taken, count)
@@ -152,12 +151,14 @@ class TaskRunner:
     def _forget_functions(self) -> None:
         self._decoder.drop_forgotten(call.message.function for call in self._known_calls())
 
-    def _cancel(self, task: bytes) -> None:
+    def _cancel(self, task: bytes, recursive: bool) -> None:
         for call in self._known_calls():
             if call.message.id == task:
                 call.is_cancelled = True
                 if call is self._running:
                     signal.pthread_kill(self._main_thread, signal.SIGINT)
+                    if recursive:
+                        self._runtime.actors.cancel_children(task)
                 self._wake(self._taken)
 
     def _known_calls(self) -> Iterator[_Call]:
@@ -223,20 +224,22 @@ class TaskRunner:
         running = self._running
         return self._is_in_user_code and running is not None and running.is_cancelled
 
-    def context(self) -> RuntimeContext:
+    def task_of_thread(self) -> bytes:
         """See Host."""
         running = self._running
-        runtime = self._runtime
-        return RuntimeContext(
-            runtime.job_id.hex(),
-            runtime.node_id.hex(),
-            runtime.process_id.hex(),
-            runtime.namespace,
-            task_id=None if running is None else running.message.id.hex(),
-            task_name=None if running is None else running.message.name,
-            actor_id=None if self._actor_id is None else self._actor_id.hex(),
-            actor_name=self._actor_name or None,
-        )
+        if running is None or threading.get_ident() != self._main_thread:
+            return b""
+        return running.message.id
+
+    def running(self) -> dict[str, Any]:
+        """See Host."""
+        running = self._running
+        return {
+            "task_id": None if running is None else running.message.id.hex(),
+            "task_name": None if running is None else running.message.name,
+            "actor_id": None if self._actor_id is None else self._actor_id.hex(),
+            "actor_name": self._actor_name or None,
+        }
 
     # ------------------------------------------------------------ running, on the main thread
 

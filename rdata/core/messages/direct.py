@@ -65,6 +65,7 @@ class CancelTask(Direct, tag=8, gc=False):
     """Submitter → worker: drop the task, or interrupt it if it runs."""
 
     task: bytes
+    recursive: bool  # and cancel what it has submitted
 
 
 class Cancel(Direct, tag=18, gc=False):
@@ -72,6 +73,7 @@ class Cancel(Direct, tag=18, gc=False):
 
     task: bytes
     force: bool
+    recursive: bool
 
 
 class Fetch(Direct, tag=9, gc=False):

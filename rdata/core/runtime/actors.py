@@ -285,7 +285,7 @@ class ActorTable:
         if actor.death is None:  # for this process, from now on; no call may slip through
             self._end(actor, self._died(actor, reason))
 
-    def cancel(self, task_id: bytes) -> bool:
+    def cancel(self, task_id: bytes, recursive: bool) -> bool:
         """Stop a call that has not finished; False if it is not an actor's."""
         known = self._calls.get(task_id)
         if known is None:
@@ -293,11 +293,18 @@ class ActorTable:
         actor, call = known
         call.is_cancelled = True
         if task_id in actor.sent:
-            self._peers.send(actor.address, m.CancelTask(task_id))
+            self._peers.send(actor.address, m.CancelTask(task_id, recursive))
         else:
             error = TaskCancelledError(f"call {call.message.name} was cancelled")
             self._finish(call, [_error(error)])
         return True
+
+    def cancel_children(self, parent: bytes) -> None:
+        """Stop what the task `parent`, which runs here, has submitted and has not finished."""
+        for _, call in list(self._calls.values()):
+            if call.parent == parent and not call.is_cancelled:
+                self.cancel(call.id, recursive=True)
+        self._tasks.cancel_children(parent)
 
     def tell(self, task_id: bytes, message: m.Direct) -> bool:
         """Send to the actor that runs that call; False if it is not an actor's."""

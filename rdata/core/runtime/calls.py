@@ -50,6 +50,7 @@ class PendingTask(Struct, eq=False):
     slots: Sequence[Slot] = ()  # whole arguments that are references
     num_unresolved: int = 0
     retry_on: bool | tuple[type[BaseException], ...] = False
+    parent: bytes = b""  # the task, or actor's call, that has submitted it, if one has
     is_cancelled: bool = False
     is_rebuilding: bool = False  # it has finished before; what it made was lost
     is_suspect: bool = False  # it may have ended a worker: it runs with nothing beside it

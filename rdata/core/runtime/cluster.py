@@ -50,14 +50,16 @@ class ClusterRuntime(NodeProcess):
         """See Runtime."""
         self._begin()
         registration = self._encoder.register(function)
-        depth = self.host.depth + 1 if self.host is not None else 0
+        host = self.host
+        depth = 0 if host is None else host.depth + 1
         last_options, last_depth, pool = self._last_pool  # many tasks are of one kind
         if last_options is not options or last_depth != depth:
             pool = self._pool_of(options, depth)
         name = options.name or function.name
         task = self._pending(name, args, kwargs, options, registration, pool, options.max_retries)
-        if depth:
+        if host is not None:
             task.message.depth = depth
+            task.parent = host.task_of_thread()
         if options.retry_exceptions:
             task.message.retry_exceptions = True
             task.retry_on = options.retry_exceptions
@@ -120,6 +122,8 @@ class ClusterRuntime(NodeProcess):
         self._begin()
         call = self._pending(options.name, args, kwargs, options)
         call.message.method = method
+        if self.host is not None:
+            call.parent = self.host.task_of_thread()
         call.held += (actor.id,)
         with self.lock:
             self.objects.hold(actor.id, actor.owner)
@@ -135,10 +139,7 @@ class ClusterRuntime(NodeProcess):
         found: m.FoundActor = self.agent.ask(
             lambda number: m.FindActor(number, name, namespace or self.namespace)
         )
-        class_name, methods = msgspec.msgpack.decode(found.interface)
-        interface = ActorInterface(
-            class_name, {name: MethodOptions(**given) for name, given in methods.items()}
-        )
+        interface = msgspec.msgpack.decode(found.interface, type=ActorInterface)
         ref = self.adopt(ids.object_id(found.actor, 0), found.owner_address)
         with self.lock:
             self.objects.keep([ref.id], lambda: None)  # it ends with the last handle known of
@@ -156,7 +157,7 @@ class ClusterRuntime(NodeProcess):
             creation.actor_name,
             options.namespace or self.namespace,
             creation.is_detached,
-            msgspec.msgpack.encode((interface.class_name, interface.methods)),
+            msgspec.msgpack.encode(interface),
         )
         if not options.name:  # it cannot be refused, and so is not worth waiting for
             self.agent.send(request)
@@ -177,14 +178,14 @@ class ClusterRuntime(NodeProcess):
         with self.lock:
             self.actors.kill(actor.id, class_name)
 
-    def cancel(self, ref: Waitable, force: bool) -> None:
+    def cancel(self, ref: Waitable, force: bool, recursive: bool) -> None:
         """See Runtime."""
         task_id = ref.task_id if isinstance(ref, ObjectRefGenerator) else ids.task_of(ref.id)
         with self.lock:
             if ids.owner_of(task_id) == self.process_id:
-                self._cancel(task_id, force)
+                self._cancel(task_id, force, recursive)
             elif isinstance(ref, ObjectRef):  # a generator stays with its owner
-                self.peers.send(ref.owner, m.Cancel(task_id, force))
+                self.peers.send(ref.owner, m.Cancel(task_id, force, recursive))
 
     # ------------------------------------------------------------ the seam: objects
 
@@ -274,11 +275,9 @@ class ClusterRuntime(NodeProcess):
 
     def context(self) -> RuntimeContext:
         """See Runtime."""
-        if self.host is not None:
-            return self.host.context()
-        return RuntimeContext(
-            self.job_id.hex(), self.node_id.hex(), self.process_id.hex(), self.namespace
-        )
+        running = {} if self.host is None else self.host.running()
+        job, node, process = self.job_id.hex(), self.node_id.hex(), self.process_id.hex()
+        return RuntimeContext(job, node, process, self.namespace, **running)
 
     def nodes(self) -> list[dict[str, Any]]:
         """See Runtime."""

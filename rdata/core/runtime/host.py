@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from rdata.core import messages as m
-from rdata.core.runtime.seam import RuntimeContext
 
 
 class Host(Protocol):
@@ -30,8 +29,12 @@ class Host(Protocol):
         """Whether a SIGINT may interrupt the main thread now."""
         ...
 
-    def context(self) -> RuntimeContext:
-        """What runs."""
+    def task_of_thread(self) -> bytes:
+        """The task whose code the calling thread runs; empty on threads of a task's own."""
+        ...
+
+    def running(self) -> dict[str, Any]:
+        """What runs: those fields of a RuntimeContext that a driver's has not."""
         ...
 
     def process_gone(self, process: bytes) -> None:

@@ -234,12 +234,12 @@ class InlineRuntime(InlineProcess):
         self._begin()
         callback()
 
-    def cancel(self, ref: Waitable, force: bool) -> None:
+    def cancel(self, ref: Waitable, force: bool, recursive: bool) -> None:
         self._begin()
         self._check_owned(ref)
         task_id = ref.task_id if isinstance(ref, ObjectRefGenerator) else task_of(ref.id)
         stream = self._streams.get(task_id)
-        if stream is not None:  # any other task has finished
+        if stream is not None:  # any other task has finished, as has what it has submitted
             error = TaskCancelledError(f"{stream.call.origin} was cancelled")
             self._finish(stream, Failure(error))
 

@@ -369,8 +369,8 @@ class NodeProcess:
                     self.tasks.item(process, message)
             case m.TakenBack():
                 self.tasks.taken_back(process, message)
-            case m.Cancel(task, force):
-                self._cancel(task, force)
+            case m.Cancel(task, force, recursive):
+                self._cancel(task, force, recursive)
             case _:
                 self._object_message(process, message)
 
@@ -390,10 +390,10 @@ class NodeProcess:
             case m.Release():
                 self.objects.released_by(process, message)
 
-    def _cancel(self, task: bytes, force: bool) -> None:
+    def _cancel(self, task: bytes, force: bool, recursive: bool) -> None:
         """Cancel a task, or an actor's call, that this process has submitted."""
-        if not self.actors.cancel(task):
-            self.tasks.cancel(task, force)
+        if not self.actors.cancel(task, recursive):
+            self.tasks.cancel(task, force, recursive)
 
     def _control_messages(self, connection: Connection, messages: list[Any]) -> None:
         for message in messages:

@@ -120,11 +120,12 @@ class Runtime(Protocol):
         """End the actor now; calls that have not finished raise ActorDiedError, which names it."""
         ...
 
-    def cancel(self, ref: Waitable, force: bool) -> None:
+    def cancel(self, ref: Waitable, force: bool, recursive: bool) -> None:
         """Stop the task that makes `ref` if it has not finished; `get` raises TaskCancelledError.
 
-        A running task gets a KeyboardInterrupt; with `force` its process is ended. Of a task that
-        another process has submitted, that process is asked to.
+        A running task gets a KeyboardInterrupt; with `force` its process is ended, and with that
+        the tasks that it has submitted. With `recursive` these are cancelled as well, and theirs.
+        Of a task that another process has submitted, that process is asked to.
         """
         ...
 

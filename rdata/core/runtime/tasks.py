@@ -227,7 +227,7 @@ class TaskTable:
             self._submitter.taken_back(lease, message.tasks, message.is_blocked, time.monotonic())
             self._act()
 
-    def cancel(self, task_id: bytes, force: bool) -> None:
+    def cancel(self, task_id: bytes, force: bool, recursive: bool) -> None:
         """Stop a task that has not finished."""
         task = self._tasks.get(task_id)
         if task is None:
@@ -243,7 +243,13 @@ class TaskTable:
         if force:
             self._agent.send(m.KillProcess(worker, "its task was cancelled with force=True"))
         else:
-            self._peers.send(address, m.CancelTask(task_id))
+            self._peers.send(address, m.CancelTask(task_id, recursive))
+
+    def cancel_children(self, parent: bytes) -> None:
+        """Stop the tasks that the task `parent` has submitted and that have not finished."""
+        for task in list(self._tasks.values()):
+            if task.parent == parent and not task.is_cancelled:
+                self.cancel(task.id, force=False, recursive=True)
 
     def tick(self) -> bool:
         """Time has passed; whether there will be something to do next time."""

@@ -219,8 +219,6 @@ def test_wait_and_cancel_do_what_ray_does_when_told_to_do_less() -> None:
     rdata.cancel(ref, recursive=False)
     with pytest.raises(OptionError, match="fetch_local"):
         rdata.wait([ref], fetch_local=True)
-    with pytest.raises(OptionError, match="recursive"):
-        rdata.cancel(ref, recursive=True)
 
 
 def test_an_error_is_ready() -> None:

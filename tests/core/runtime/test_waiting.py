@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -14,7 +15,13 @@ from typing import Any
 import pytest
 
 import rdata
-from rdata.exceptions import ActorDiedError, GetTimeoutError, TaskCancelledError
+from rdata.exceptions import (
+    ActorDiedError,
+    GetTimeoutError,
+    OwnerDiedError,
+    TaskCancelledError,
+)
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -295,6 +302,133 @@ def test_an_actor_cancels_a_call_of_another_actor(gate: Any) -> None:
     rdata.get(Canceller.remote().cancel.remote([ref]))
     with pytest.raises(TaskCancelledError):
         rdata.get(ref, timeout=20)
+
+
+@rdata.remote
+class Chain:
+    """Each of so many tasks, or actor's calls, submits the next and waits for it."""
+
+    def call(self, refs: Any, depth: int, gate: Any) -> int:
+        return _go_deeper(refs, depth, gate, False)
+
+
+def _go_deeper(refs: Any, depth: int, gate: Any, by_actors: bool) -> int:
+    if depth == 0:
+        ref = pass_through.remote(gate)
+    elif by_actors:
+        ref = Chain.options(num_cpus=0).remote().call.remote(refs, depth - 1, gate)
+    else:
+        ref = go_deeper.remote(refs, depth - 1, gate)
+    rdata.get(refs.add.remote([ref]))
+    return int(rdata.get(ref))
+
+
+@rdata.remote
+def go_deeper(refs: Any, depth: int, gate: Any, by_actors: bool = False) -> int:
+    return _go_deeper(refs, depth, gate, by_actors)
+
+
+@rdata.remote
+class Refs:
+    """What a test's tasks have submitted."""
+
+    def __init__(self) -> None:
+        self.known: list[Any] = []
+
+    def add(self, refs: list[Any]) -> None:
+        self.known += refs
+
+    def all(self) -> list[Any]:
+        return self.known
+
+
+def _submitted(refs: Any, count: int) -> list[Any]:
+    while len(known := rdata.get(refs.all.remote())) < count:
+        time.sleep(0.01)
+    return list(known)
+
+
+@pytest.mark.parametrize("by_actors", [False, True], ids=["tasks", "calls"])
+@pytest.mark.parametrize("cancel", [rdata.cancel, partial(rdata.cancel, recursive=True)])
+def test_what_a_cancelled_task_has_submitted_is_cancelled(
+    gate: Any, cancel: Any, by_actors: bool
+) -> None:
+    refs = Refs.remote()
+    outer = go_deeper.remote(refs, 2, gate, by_actors)
+    inner = _submitted(refs, 3)
+    cancel(outer)
+    for ref in (outer, *inner):
+        with pytest.raises(TaskCancelledError):
+            rdata.get(ref, timeout=20)
+    assert eventually(lambda: rdata.available_resources()["CPU"] == 2)
+
+
+def test_what_a_cancelled_task_has_submitted_goes_on_if_that_is_wanted(gate: Any) -> None:
+    refs = Refs.remote()
+    outer = go_deeper.remote(refs, 1, gate)
+    inner = _submitted(refs, 2)
+    rdata.cancel(outer, recursive=False)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(outer, timeout=20)
+    gate.open.remote()
+    assert rdata.get(inner, timeout=20) == [0, 0]
+
+
+def test_of_an_actor_only_what_the_cancelled_call_has_submitted_is_cancelled(gate: Any) -> None:
+    @rdata.remote
+    class Submitter:
+        def submit(self, gate: Any) -> list[Any]:
+            self.thread = ThreadPoolExecutor(1)
+            self.thread.submit(rdata.get, gate.has_opened.remote())
+            return [pass_through.remote(gate, 1)]
+
+        def submit_and_wait(self, refs: Any, gate: Any) -> None:
+            others = self.thread.submit(pass_through.remote, gate, 2).result()
+            rdata.get(refs.add.remote([pass_through.remote(gate, 3), others]))
+            rdata.get(pass_through.remote(gate))
+
+    refs, submitter = Refs.remote(), Submitter.remote()
+    (earlier,) = rdata.get(submitter.submit.remote(gate))
+    call = submitter.submit_and_wait.remote(refs, gate)
+    own, others = _submitted(refs, 2)
+    rdata.cancel(call)
+    for ref in (call, own):
+        with pytest.raises(TaskCancelledError):
+            rdata.get(ref, timeout=20)
+    gate.open.remote()
+    assert rdata.get([earlier, others], timeout=20) == [1, 2]
+
+
+def test_a_task_that_submits_on_and_on_leaves_nothing_when_it_is_cancelled(gate: Any) -> None:
+    @rdata.remote(num_cpus=0)
+    def submit_on(refs: Any, gate: Any) -> None:
+        rdata.get(refs.add.remote([pass_through.remote(gate)]))
+        submitted = []
+        while True:
+            submitted.append(pass_through.remote(gate))
+
+    for _ in range(10):
+        refs = Refs.remote()
+        outer = submit_on.remote(refs, gate)
+        _submitted(refs, 1)
+        rdata.cancel(outer)
+        with pytest.raises(TaskCancelledError):
+            rdata.get(outer, timeout=20)
+    assert eventually(lambda: rdata.available_resources()["CPU"] == 2)
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_what_a_task_that_is_ended_has_submitted_is_ended(gate: Any, recursive: bool) -> None:
+    refs = Refs.remote()
+    outer = go_deeper.remote(refs, 1, gate)
+    inner = _submitted(refs, 2)
+    rdata.cancel(outer, force=True, recursive=recursive)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(outer, timeout=20)
+    for ref in inner:
+        with pytest.raises(OwnerDiedError):
+            rdata.get(ref, timeout=20)
+    assert eventually(lambda: rdata.available_resources()["CPU"] == 2)
 
 
 def test_cancelling_what_has_finished_changes_nothing() -> None:
