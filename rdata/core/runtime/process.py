@@ -172,8 +172,8 @@ class NodeProcess:
         if self._thread is not None and not self.loop.is_current():
             self._thread.join()
             self.loop.close()
-        self._callbacks.end()
         with self.lock:
+            self._callbacks.end()
             self.objects.forget_callbacks()
         self.store.close()
         if self._at_shutdown is not None:

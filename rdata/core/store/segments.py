@@ -189,7 +189,11 @@ class WritableSegment:
         # backwards, until they meet: they are not equally fast.
         pieces = _cut(parts, offset)
         with ThreadPoolExecutor(1) as another:
-            writing = another.submit(_work_off, pieces, pieces.popleft, self._write_piece)
+            try:
+                writing = another.submit(_work_off, pieces, pieces.popleft, self._write_piece)
+            except RuntimeError:  # the program is ending, or may have no further thread
+                self._write_piece(offset, parts)
+                return
             _work_off(pieces, pieces.pop, self._write_piece_through_mapping)
         writing.result()
 

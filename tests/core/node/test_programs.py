@@ -266,6 +266,29 @@ def test_a_last_use_when_the_program_ends() -> None:
         assert program.report() == {"answer": 7}
 
 
+def test_a_large_put_and_a_future_when_the_program_ends() -> None:
+    with Program(
+        """
+        import atexit, asyncio
+
+        async def answer():
+            return await rdata.remote(lambda: 7).remote()
+
+        def late():
+            report(put=len(rdata.get(rdata.put(bytes(200_000_000)))))
+            report(future=rdata.remote(lambda: 7).remote().future().result(timeout=20))
+            report(awaited=asyncio.run(asyncio.wait_for(answer(), 20)))
+
+        rdata.init(num_cpus=1)
+        atexit.register(late)
+        """
+    ) as program:
+        program.run()
+        assert program.report() == {"put": 200_000_000}
+        assert program.report() == {"future": 7}
+        assert program.report() == {"awaited": 7}
+
+
 @pytest.mark.parametrize("then", ["pass", "sys.exit(0)"])
 def test_shutdown_in_a_signal_handler_amid_a_get(then: str) -> None:
     with Program(
