@@ -48,6 +48,8 @@ def listen_for_others(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise NodeStartError(f"the address {host!r} is unknown here: {error.strerror}") from error
+    except UnicodeError as error:  # 'a..b' for instance
+        raise NodeStartError(f"{host!r} cannot be a host's name") from error
     family, kind, protocol, _, place = found[0]
     if place[0] in ("0.0.0.0", "::"):
         raise NodeStartError(

@@ -37,7 +37,10 @@ def connect_node(address: str, timeout_s: float) -> socket.socket:
     """A socket to a node's port. Raises OSError."""
     scheme, _, path = address.partition(":")
     if scheme == "tcp":
-        sock = socket.create_connection(split_address(path), timeout_s)
+        try:
+            sock = socket.create_connection(split_address(path), timeout_s)
+        except UnicodeError as error:
+            raise OSError(f"{path!r} cannot be a host's name and a port") from error
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a frame is a message
         return sock
