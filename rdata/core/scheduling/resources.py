@@ -43,21 +43,6 @@ def to_amounts(units: Units) -> dict[str, float]:
     return {name: count / UNITS_PER_ONE for name, count in units.items()}
 
 
-def required(num_cpus: float, resources: Amounts) -> dict[str, float]:
-    """What a task or a node has in all: its CPUs and its custom resources, checked.
-
-    Raises OptionError, also if the custom resources name the CPU.
-
-    >>> required(2, {"disk": 1})
-    {'CPU': 2.0, 'disk': 1.0}
-    """
-    if CPU in resources:
-        raise OptionError(
-            f"resources={dict(resources)!r} names CPU: give num_cpus={resources[CPU]!r} instead"
-        )
-    return to_amounts(to_units({CPU: num_cpus, **resources}))
-
-
 def fits(needs: Units, free: Units) -> bool:
     """Tell whether there is as much of each resource as is needed."""
     for name, count in needs.items():  # noqa: SIM110 - half the time of all(), on the hot path

@@ -14,7 +14,6 @@ from rdata.core.options import UNITS_PER_ONE
 from rdata.core.scheduling.resources import (
     describe,
     fits,
-    required,
     to_amounts,
     to_units,
 )
@@ -61,15 +60,6 @@ def test_an_amount_too_small_to_count_is_refused():
 def test_a_resource_without_a_name_is_refused(name: object):
     with pytest.raises(OptionError, match="is named"):
         to_units({name: 1})  # type: ignore[dict-item]
-
-
-def test_the_cpu_among_custom_resources_is_refused_with_the_remedy():
-    with pytest.raises(OptionError, match="give num_cpus=4 instead"):
-        required(1, {"CPU": 4})
-
-
-def test_required_leaves_out_what_is_zero():
-    assert required(0, {"disk": 0.5, "licence": 0}) == {"disk": 0.5}
 
 
 def test_what_is_not_there_at_all_does_not_fit():
