@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rdata.dataset import arguments
 from rdata.dataset.logical import Concurrency, Resources
 from rdata.errors import OptionError
 
 
 def whole_number(value: Any, method: str, argument: str, least: int) -> int:
     """A whole number from `least` up: an int, or what stands for one, as numpy's integers do."""
-    try:
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise OptionError(f"{method}: {argument}={value!r} must be a whole number from {least} up")
-    return number
+    return arguments.whole_number(f"{method}: {argument}", value, least)
 
 
 def positive(value: Any, method: str, argument: str) -> int:

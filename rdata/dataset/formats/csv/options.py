@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from rdata.dataset.arguments import whole_number
 from rdata.dataset.formats.csv.rows import Dialect
 from rdata.dataset.formats.csv.types import arrow_type
 from rdata.dataset.formats.paths import format_suffix
@@ -313,9 +314,7 @@ def _type(name: str, value: Any) -> pa.DataType | None:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise OptionError(f"{name} must be a whole number from 0 up, not {value!r}")
-    return value
+    return whole_number(name, value, 0)
 
 
 def _header(name: str, value: Any) -> bool | None:

@@ -69,8 +69,11 @@ def test_a_name_like_no_other_gets_the_list() -> None:
         ({"column_names": 5}, "column_names must be a list of strings, not 5"),
         ({"timestamp_parsers": "%d.%m.%Y"}, "timestamp_parsers must be a list of strings, not '%d"),
         ({"timestamp_parsers": pa_csv.ISO8601}, "timestamp_parsers must be a list of strings"),
-        ({"skip_rows": -1}, "skip_rows must be a whole number from 0 up"),
-        ({"auto_dict_max_cardinality": "x"}, "auto_dict_max_cardinality must be a whole number"),
+        ({"skip_rows": -1}, "skip_rows=-1 must be a whole number from 0 up"),
+        (
+            {"auto_dict_max_cardinality": "x"},
+            "auto_dict_max_cardinality='x' must be a whole number",
+        ),
         ({"decimal_point": ",,"}, "decimal_point must be one ASCII character, not ',,'"),
         ({"decimal_point": None}, "decimal_point must be one ASCII character, not None"),
         ({"invalid_row_handler": "skip"}, "invalid_row_handler must be a function of a row"),
@@ -85,6 +88,13 @@ def test_a_name_like_no_other_gets_the_list() -> None:
 def test_what_cannot_be_meant_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         csv_options(**arguments)
+
+
+def test_whole_numbers_may_be_numpys() -> None:
+    two = np.int8(2)
+    options = csv_options(skip_rows=two, skip_rows_after_names=two, auto_dict_max_cardinality=two)
+    assert options == csv_options(skip_rows=2, skip_rows_after_names=2, auto_dict_max_cardinality=2)
+    assert type(options.skip_rows) is int
 
 
 class TestArrowsObjects:
