@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -416,14 +416,16 @@ class TaskRunner:
     def _error(self, call: _Call, index: int, error: BaseException) -> m.Value:
         """What stands in place of that result, or of a generator's item."""
         message = call.message
-        if isinstance(error, SystemExit):
-            self._exit(error)
-        if isinstance(error, KeyboardInterrupt) and call.is_cancelled:
+        kind = type(error)  # an instance may answer nothing, not even what its class is
+        if issubclass(kind, SystemExit):
+            self._exit(cast(SystemExit, error))
+        if issubclass(kind, KeyboardInterrupt) and call.is_cancelled:
             cancelled = TaskCancelledError(f"task {message.name} was cancelled")
             value = m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
         else:
             value = self._results.error(call, index, error)
-        error.with_traceback(None)  # its frames, which may hold it, would wait for the collector
+        # Its frames may hold it, and then all would wait for the collector.
+        BaseException.with_traceback(error, None)
         if message.actor:
             text = describe(error).encode(errors="backslashreplace").decode()  # that msgpack takes
             failure = f"its constructor raised {text}"

@@ -152,7 +152,7 @@ def test_a_worker_that_fails_says_why() -> None:
         def fail(*_: Any) -> None:
             raise Mute("the message")
 
-        TaskRunner._ended = fail  # type: ignore[method-assign]
+        TaskRunner._reply = fail  # type: ignore[method-assign]
 
     with pytest.raises(WorkerCrashedError, match=r"in fail\n.*\n.*Mute: the message"):
         rdata.get(sabotage.remote())
