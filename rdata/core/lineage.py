@@ -7,6 +7,7 @@ load() ──► b ──┘                       again, make and load may have
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,7 +30,7 @@ class Lineage:
     def __init__(self, limit_bytes: int) -> None:
         self.size_bytes = 0
         self._limit_bytes = limit_bytes
-        self._records: dict[bytes, _Record] = {}
+        self._records: OrderedDict[bytes, _Record] = OrderedDict()  # whose oldest are found at once
 
     def __len__(self) -> int:
         return len(self._records)
@@ -44,7 +45,8 @@ class Lineage:
     ) -> None:
         """The task has made these objects, which are held, of those that it needed."""
         known = self._records.get(task_id)
-        inputs = {task_of(object_id) for object_id in needed} & self._records.keys() - {task_id}
+        makers = {task_of(object_id) for object_id in needed} - {task_id}
+        inputs = {maker for maker in makers if maker in self._records}
         for each in inputs:
             self._records[each].num_dependents += 1
         record = self._records[task_id] = _Record(spec, size_bytes, set(made), inputs)
