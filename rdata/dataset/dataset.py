@@ -45,6 +45,8 @@ from rdata.lazy import pd
 
 Row = dict[str, Any]
 
+_MAX_SHOWN = 12  # operators in a repr; `explain` shows all
+
 
 class Dataset:
     """Rows with named columns, which are computed when they are asked for.
@@ -423,6 +425,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         labels = [each.label for each in reversed(list(chain(self._source)))]
+        if len(labels) > _MAX_SHOWN:
+            labels[2 : 2 - _MAX_SHOWN] = [f"… ({len(labels)} operators)"]
         lines = [f"{'   ' * i}{'└─ ' if i else ''}{label}" for i, label in enumerate(labels)]
         schema = None if self._schema is None else self._schema.base_schema
         if schema is None:

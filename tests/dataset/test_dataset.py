@@ -178,6 +178,21 @@ class TestShape:
         assert "Runs on workers: it runs user functions" in shown
         assert "range(10) → rename_columns(id → n) → map_batches(<lambda>): tasks" in shown
 
+    def test_the_repr_of_a_long_chain_shows_its_ends(self) -> None:
+        dataset = rdata.range(3)
+        for i in range(11):
+            dataset = dataset.limit(i)
+        assert len(repr(dataset).splitlines()) == 13
+        assert "…" not in repr(dataset)
+        lines = repr(dataset.limit(11)).splitlines()
+        assert [line.split("─ ")[-1].strip() for line in lines] == [
+            "range(3)",
+            "limit(0)",
+            "… (13 operators)",
+            *[f"limit({i})" for i in range(2, 12)],
+            "schema: {id: int64}",
+        ]
+
 
 class TestMaterializing:
     def test_what_is_computed_is_not_computed_again(self) -> None:
