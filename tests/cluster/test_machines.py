@@ -207,7 +207,7 @@ def test_a_node_whose_clocks_are_off_by_an_hour_works(machines: list[Machine]) -
 
 
 def test_nothing_is_left_when_a_machine_loses_its_head(machines: list[Machine]) -> None:
-    start(machines, RDATA_HEAD_WAIT_S="1")
+    start(machines, RDATA_HEAD_WAIT_S="1", RDATA_NODE_SILENCE_S="1.5")
     machines[0].ip("link", "set", machines[0].cable, "down")
     assert eventually(machines[1].shell.is_clean)
     assert not machines[1].shell.nodes()
