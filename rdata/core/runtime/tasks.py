@@ -237,6 +237,7 @@ class TaskTable:
         if lease is None:
             self._submitter.cancel(task.pool, task_id)
             self.fail(task, _cancelled(task))
+            self._act()
             return
         worker, address = self._workers[lease]
         task.retries_left = 0
