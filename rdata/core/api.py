@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
+from rdata.arguments import nonnegative_number, whole_number
 from rdata.core.actor import ActorHandle
 from rdata.core.lifecycle import ensure_runtime, runtime_of
 from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
-from rdata.core.options import nonnegative_number, whole_number
 from rdata.core.runtime import RuntimeContext
 from rdata.core.runtime.seam import Waitable
 from rdata.errors import OptionError, TaskError

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
-import operator
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from rdata.arguments import nonnegative_number, whole_number
 from rdata.core.specs import ActorOptions, InitOptions, MethodOptions, TaskOptions
 from rdata.errors import OptionError, UnknownOptionError
 
 Check = Callable[[str, Any], Any]
 
 UNITS_PER_ONE = 10_000  # amounts of resources are counted in these; less than one is nothing
-_MOST = 2**63 - 1  # that a message carries
 _MOST_AMOUNT = 1e30  # far more than anybody has, and far less than is no number any more
 
 
@@ -76,32 +73,6 @@ def store_bytes(name: str, value: Any) -> int | None:
     return (
         None if value is None else whole_number(name, value, 1, "more than 0 bytes, a whole number")
     )
-
-
-def nonnegative_number(name: str, value: Any, expected: str) -> float:
-    """Check a number, 0 or more: an int, a float, or what stands for one, as numpy's do."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(operator.index(value))
-    except TypeError:
-        number = float(value) if isinstance(value, Real) else math.nan
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
-    if not number >= 0:
-        raise OptionError(f"{name}={value!r}: give {expected}")
-    return number
-
-
-def whole_number(name: str, value: Any, least: int, expected: str) -> int:
-    """Check a whole number from `least` up: an int, or what stands for one, as numpy's do."""
-    try:
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise OptionError(f"{name}={value!r}: give {expected}")
-    if number > _MOST:
-        raise OptionError(f"{name}={value!r}: that is more than can be meant")
-    return number
 
 
 class _Absent(Struct, frozen=True):

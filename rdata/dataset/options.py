@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rdata.dataset import arguments
+from rdata.arguments import nonnegative_number, whole_number
 from rdata.dataset.logical import Concurrency, Resources
 from rdata.errors import OptionError
 
 
-def whole_number(value: Any, method: str, argument: str, least: int) -> int:
-    """A whole number from `least` up: an int, or what stands for one, as numpy's integers do."""
-    return arguments.whole_number(f"{method}: {argument}", value, least)
-
-
 def positive(value: Any, method: str, argument: str) -> int:
     """A whole number from 1 up."""
-    return whole_number(value, method, argument, 1)
+    return whole_number(f"{method}: {argument}", value, 1)
 
 
 def rows_argument(method: str, value: Any) -> int:
     """A number of rows, from 0 up."""
-    return whole_number(value, method, "limit", 0)
+    return whole_number(f"{method}: limit", value, 0)
 
 
 def columns_argument(method: str, columns: Any, *, at_least: int = 1) -> tuple[str, ...]:
@@ -54,8 +49,10 @@ def renaming_argument(names: Any) -> Mapping[str, str] | tuple[str, ...]:
 
 def resources_argument(method: str, num_cpus: float | None, concurrency: Concurrency) -> Resources:
     """What a function's tasks or actors need."""
-    if num_cpus is not None and not num_cpus >= 0:
-        raise OptionError(f"{method}: num_cpus={num_cpus!r} must not be negative")
+    if num_cpus is not None:
+        num_cpus = nonnegative_number(
+            f"{method}: num_cpus", num_cpus, "a number, 0 or more, or None"
+        )
     return Resources(num_cpus, _concurrency(method, concurrency))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from rdata.arguments import whole_number
 from rdata.dataset.batch import to_block
 from rdata.dataset.block import (
     MIN_BLOCKS,
@@ -22,7 +23,7 @@ from rdata.dataset.formats.parquet import parquet_source
 from rdata.dataset.formats.paths import PathArgument
 from rdata.dataset.formats.rows import range_source
 from rdata.dataset.logical import InMemory, Read
-from rdata.dataset.options import columns_argument, positive, whole_number
+from rdata.dataset.options import columns_argument, positive
 from rdata.errors import OptionError
 from rdata.lazy import pa, pd
 
@@ -34,7 +35,7 @@ def range(n: int, *, override_num_blocks: int | None = None) -> Dataset:
     >>> rdata.range(3).take_all()
     [{'id': 0}, {'id': 1}, {'id': 2}]
     """
-    num_rows = whole_number(n, "range", "n", 0)
+    num_rows = whole_number("range: n", n, 0)
     return Dataset(Read(range_source(num_rows, _num_blocks("range", override_num_blocks))))
 
 

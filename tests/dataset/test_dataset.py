@@ -347,7 +347,7 @@ class TestReading:
 
     @pytest.mark.parametrize("wrong", [-1, 2.5, True, "3"])
     def test_a_range_is_of_a_whole_number(self, wrong: Any) -> None:
-        with pytest.raises(OptionError, match="must be a whole number from 0 up"):
+        with pytest.raises(OptionError, match="give a whole number, 0 or more"):
             rdata.range(wrong)
 
     def test_a_small_job_starts_no_node_and_loads_no_pandas(self, csv_folder: Path) -> None:
@@ -383,6 +383,9 @@ class TestReading:
         lambda ds: ds.map_batches(len, batch_size=0),
         lambda ds: ds.map_batches(len, batch_format="polars"),
         lambda ds: ds.map_batches(len, num_cpus=-1),
+        lambda ds: ds.map_batches(len, num_cpus="two"),
+        lambda ds: ds.filter(len, num_cpus=True),
+        lambda ds: rdata.range(2**70),
         lambda ds: ds.map_batches(len, concurrency=0),
         lambda ds: ds.map_batches(len, concurrency=(3, 2)),
         lambda ds: ds.map_batches(len, concurrency=(1, True)),
@@ -406,7 +409,7 @@ def test_no_column_may_be_dropped() -> None:
 def test_whole_numbers_may_be_numpys() -> None:
     two = np.int64(2)
     dataset = rdata.range(np.int32(5), override_num_blocks=two)
-    mapped = dataset.map_batches(lambda batch: batch, batch_size=two, concurrency=two)
+    mapped = dataset.map_batches(lambda batch: batch, batch_size=two, concurrency=two, num_cpus=two)
     assert mapped.map(lambda row: row, concurrency=(np.int8(1), two)).count() == 5
     assert ids(dataset.limit(two).take_all(two)) == ids(dataset.take(two)) == [0, 1]
     assert len(dataset.take_batch(two)["id"]) == len(dataset.limit(2).to_pandas(limit=two)) == 2

@@ -247,7 +247,7 @@ def test_arguments_reach_the_writer(tmp_path: Path) -> None:
         ({"compression": "bogus"}, "Unsupported compression: bogus"),
         ({"compression": 5}, "write_parquet: "),
         ({"version": "9"}, "Unsupported Parquet format version: 9"),
-        ({"row_group_size": 0}, "row_group_size=0 must be a whole number from 1 up"),
+        ({"row_group_size": 0}, "row_group_size=0: give a whole number, 1 or more"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_refused_before_anything_is_made(

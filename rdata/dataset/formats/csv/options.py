@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from rdata.dataset.arguments import whole_number
+from rdata.arguments import whole_number
 from rdata.dataset.formats.csv.rows import Dialect
 from rdata.dataset.formats.csv.types import arrow_type
 from rdata.dataset.formats.paths import format_suffix

@@ -69,10 +69,10 @@ def test_a_name_like_no_other_gets_the_list() -> None:
         ({"column_names": 5}, "column_names must be a list of strings, not 5"),
         ({"timestamp_parsers": "%d.%m.%Y"}, "timestamp_parsers must be a list of strings, not '%d"),
         ({"timestamp_parsers": pa_csv.ISO8601}, "timestamp_parsers must be a list of strings"),
-        ({"skip_rows": -1}, "skip_rows=-1 must be a whole number from 0 up"),
+        ({"skip_rows": -1}, "skip_rows=-1: give a whole number, 0 or more"),
         (
             {"auto_dict_max_cardinality": "x"},
-            "auto_dict_max_cardinality='x' must be a whole number",
+            "auto_dict_max_cardinality='x': give a whole number",
         ),
         ({"decimal_point": ",,"}, "decimal_point must be one ASCII character, not ',,'"),
         ({"decimal_point": None}, "decimal_point must be one ASCII character, not None"),
