@@ -8,7 +8,7 @@ from typing import Any, overload
 from rdata.arguments import nonnegative_number, whole_number
 from rdata.core.actor import ActorHandle
 from rdata.core.lifecycle import ensure_runtime, runtime_of
-from rdata.core.object_ref import ObjectRef, ObjectRefGenerator
+from rdata.core.object_ref import ObjectRef, ObjectRefGenerator, check_runtime
 from rdata.core.runtime import RuntimeContext
 from rdata.core.runtime.seam import Waitable
 from rdata.errors import OptionError, TaskError
@@ -40,7 +40,9 @@ def get(refs: ObjectRef | Sequence[ObjectRef], *, timeout: float | None = None) 
                 raise _not_a_ref(ref, "rdata.get takes an ObjectRef or a list of them")
         if not refs:
             return []
-        return runtime_of(refs[0]).get(refs, _seconds(timeout))
+        runtime = runtime_of(refs[0])
+        check_runtime(refs, runtime)
+        return runtime.get(refs, _seconds(timeout))
     except TaskError as error:
         # It brings the frames of the task; those on the way from there are of no use to anyone.
         raise error.with_traceback(None)  # noqa: B904 - it is the same exception
@@ -92,7 +94,9 @@ def wait(
     count = whole_number("num_returns", num_returns, 1, expected)
     if count > len(refs):
         raise OptionError(f"num_returns={count}: give {expected}")
-    return runtime_of(refs[0]).wait(refs, count, limit_s)
+    runtime = runtime_of(refs[0])
+    check_runtime(refs, runtime)
+    return runtime.wait(refs, count, limit_s)
 
 
 def cancel(ref: Waitable, *, force: bool = False, recursive: bool = True) -> None:

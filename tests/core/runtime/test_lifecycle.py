@@ -155,6 +155,8 @@ def test_what_is_given_references_of_a_former_runtime(local_mode: bool, of_old_m
         lambda: keeper.take.remote([old]),
         lambda: rdata.remote(Taking).remote([old]),
         lambda: rdata.put([old]),
+        lambda: rdata.get([rdata.put(1), old]),
+        lambda: rdata.wait([rdata.put(1), old], num_returns=2),
     ]
     for use in uses:
         with pytest.raises(ObjectLostError, match=r"rdata\.shutdown\(\)"):
