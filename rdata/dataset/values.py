@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import warnings
 from collections.abc import Mapping
 from types import NoneType
@@ -77,7 +78,10 @@ def inferred(values: Any, old_type: pa.DataType | None = None) -> Any:
             column = _map_column(values, old_type)
         if column is None:
             column = _array(values)
-        return _with_nanoseconds(values, column)
+        if pa.types.is_temporal(column.type) and _are_objects(values):
+            _check_is_one_kind(values, column)
+            return _with_nanoseconds(values, column)
+        return column
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         mended = _column_of_mixture(values)
         if mended is None:
@@ -121,13 +125,41 @@ def _map_column(values: Any, old_type: Any) -> Any:
     return _array(values, old_type)
 
 
+def _are_objects(values: Any) -> bool:
+    return getattr(values, "dtype", None) in (None, np.dtype(object))
+
+
+def _check_is_one_kind(values: Any, column: Any) -> None:
+    """Refuse what Arrow changes in silence.
+
+    It takes a number among dates for days, leaves out the hours of a datetime there, and reads
+    datetimes without a zone as those of the zone that others have.
+    """
+    if column.null_count:
+        are_valid = column.is_valid().to_pylist()
+        values = [value for value, is_valid in zip(values, are_valid, strict=True) if is_valid]
+    kinds = sorted({_kind(value) for value in values})
+    if len(kinds) > 1:
+        raise pa.ArrowInvalid(f"its values are of different kinds: {', '.join(kinds)}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.datetime64):
+        return "date" if np.datetime_data(value.dtype)[0] == "D" else "datetime without a zone"
+    if isinstance(value, (dt.datetime, dt.time)):
+        name = "datetime" if isinstance(value, dt.datetime) else "time"
+        return f"{name} {'without' if value.tzinfo is None else 'with'} a zone"
+    if isinstance(value, (dt.timedelta, np.timedelta64)):
+        return "timedelta"
+    return "date" if isinstance(value, dt.date) else type(value).__name__
+
+
 def _with_nanoseconds(values: Any, column: Any) -> Any:
     """Arrow infers microseconds for pandas' timestamps and timedeltas, which may count more."""
     is_timestamp = pa.types.is_timestamp(column.type)
     if not (is_timestamp or pa.types.is_duration(column.type)) or column.type.unit != "us":
         return column
-    are_objects = getattr(values, "dtype", None) in (None, np.dtype(object))
-    if not (are_objects and any(getattr(value, "unit", None) == "ns" for value in values)):
+    if not any(getattr(value, "unit", None) == "ns" for value in values):
         return column
     try:
         precise: Any = pa.timestamp("ns", column.type.tz) if is_timestamp else pa.duration("ns")

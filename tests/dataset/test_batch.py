@@ -196,6 +196,50 @@ def test_values_that_the_old_type_does_not_hold_have_another() -> None:
     assert result.to_pylist() == others
 
 
+NAIVE = dt.datetime(2024, 1, 31, 5)  # noqa: DTZ001 (without a zone on purpose)
+ZONED = NAIVE.replace(tzinfo=dt.timezone(dt.timedelta(hours=2)))
+DAY = dt.date(2024, 1, 31)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [DAY, NAIVE],
+        [DAY, pd.Timestamp(NAIVE)],
+        [None, DAY, 7],
+        [DAY, 2.5],
+        [NAIVE, ZONED],
+        [ZONED, NAIVE],
+        [pd.Timestamp(ZONED), NAIVE],
+        [NAIVE, 1],
+        [dt.time(5), dt.time(5, tzinfo=dt.UTC)],
+        [dt.time(5), 1],
+        [dt.timedelta(1), 1],
+    ],
+)
+def test_dates_and_times_of_two_kinds_are_refused_rather_than_changed(values: list[Any]) -> None:
+    for given_values in (values, np.array(values, dtype=object), pd.Series(values, dtype=object)):
+        with pytest.raises(DataError, match="column 't' cannot become an Arrow column: "):
+            to_block({"t": given_values}, "test")
+    for old_type in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        old = old_types(pa.schema([("t", old_type)]), "rows")
+        with pytest.raises(DataError, match="column 't'"):
+            table_of_rows([{"t": value} for value in values], "test", old)
+
+
+def test_dates_and_times_of_one_kind_stay_what_they_are() -> None:
+    later = ZONED.astimezone(dt.UTC) + dt.timedelta(1)
+    for values in (
+        [DAY, None, pd.NaT, DAY],
+        [NAIVE, pd.NaT, pd.Timestamp(NAIVE), float("nan")],
+        [ZONED, None, later, pd.Timestamp(later)],
+        [dt.time(5), None, dt.time(6)],
+        [dt.timedelta(1), pd.NaT, pd.Timedelta(1, "D")],
+    ):
+        column = to_block({"t": values}, "test")["t"].to_pylist()
+        assert column == [None if pd.isna(value) else value for value in values]
+
+
 def test_restoring_leaves_alone_what_the_function_changed() -> None:
     given_schema = pa.schema([("a", pa.int64()), ("d", pa.decimal128(3, 1)), ("n", pa.date32())])
     result = {"a": [0.5], "d": [decimal.Decimal("12345.67")], "n": [None]}
