@@ -73,6 +73,8 @@ def inferred(values: Any, old_type: pa.DataType | None = None) -> Any:
     try:
         if getattr(values, "ndim", 1) > 1:
             return _tensor_column(values)
+        if getattr(getattr(values, "dtype", None), "names", None):
+            return _struct_column(values)
         column = None
         if old_type is not None and pa.types.is_map(old_type):
             column = _map_column(values, old_type)
@@ -108,6 +110,11 @@ def _tensor_column(values: Any) -> Any:
         return pa.array([], pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), shape))
     contiguous = values if values.flags.c_contiguous else values.copy(order="C")
     return pa.FixedShapeTensorArray.from_numpy_ndarray(contiguous)
+
+
+def _struct_column(values: Any) -> Any:
+    types = [(name, pa.from_numpy_dtype(values.dtype[name])) for name in values.dtype.names]
+    return _array(values, pa.struct(types))
 
 
 def _map_column(values: Any, old_type: Any) -> Any:
@@ -176,7 +183,8 @@ def _column_of_mixture(values: Any) -> Any:
         if kinds == {np.ndarray} and len(filled) == len(values):
             shapes = {(value.shape, value.dtype) for value in filled}
             return _tensor_column(np.stack(filled)) if len(shapes) == 1 else None
-        if not all(hasattr(kind, "dtype") or kind in (int, float, bool) for kind in kinds):
+        are_numbers = all(hasattr(kind, "dtype") or kind in (int, float, bool) for kind in kinds)
+        if not are_numbers or np.void in kinds:  # whose values are the fields of a structure
             return None
         plain_values = [value.item() if hasattr(value, "item") else value for value in values]
         return pa.array(plain_values, from_pandas=True)

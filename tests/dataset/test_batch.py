@@ -196,6 +196,18 @@ def test_values_that_the_old_type_does_not_hold_have_another() -> None:
     assert result.to_pylist() == others
 
 
+def test_structured_arrays_become_structs() -> None:
+    points = np.array([(1, 0.5, "a"), (2, 1.5, "b")], [("x", "i4"), ("y", "f8"), ("name", "U1")])
+    block = to_block({"p": points[::-1]}, "test")
+    types = {"x": pa.int32(), "y": pa.float64(), "name": pa.string()}
+    assert block.schema.field("p").type == pa.struct(types)
+    assert block["p"].to_pylist()[0] == {"x": 2, "y": 1.5, "name": "b"}
+    nested = np.zeros(2, [("x", "i4"), ("inner", [("y", "i4")])])
+    for refused in (nested, list(points)):
+        with pytest.raises(DataError, match="column 'p' cannot become an Arrow column"):
+            to_block({"p": refused}, "test")
+
+
 NAIVE = dt.datetime(2024, 1, 31, 5)  # noqa: DTZ001 (without a zone on purpose)
 ZONED = NAIVE.replace(tzinfo=dt.timezone(dt.timedelta(hours=2)))
 DAY = dt.date(2024, 1, 31)
