@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -395,3 +396,34 @@ class TestReadingParquet:
         frame.to_parquet(tmp_path / "a.parquet")
         kept = rdata.read_parquet(tmp_path).map_batches(lambda b: b, batch_format="pandas")
         assert kept.take_all() == [{"a": 1, "k": "x"}, {"a": 2, "k": "y"}]
+
+
+FIXED = pa.list_(pa.int8(), 2)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[1, 2], None], FIXED),
+        pa.array([{"x": [1, 2]}, None], pa.struct([("x", FIXED)])),
+        pa.array([[[1, 2], None], []], pa.list_(FIXED)),
+        pa.array([[("k", None)], []], pa.map_(pa.string(), FIXED)),
+        pa.nulls(2, pa.fixed_shape_tensor(pa.int64(), (2,))),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_a_null_that_arrow_could_not_read_back_is_not_written(tmp_path: Path, column: Any) -> None:
+    dataset = rdata.from_arrow(pa.table({"ok": [1, 2], "c": column}))
+    with pytest.raises(DataError, match=r"column 'c' has nulls in place of .* cannot read back"):
+        dataset.write_parquet(tmp_path / "out")
+    assert [name for name in os.listdir(tmp_path / "out") if not name.startswith(".")] == []
+
+
+def test_lists_of_fixed_size_are_written_with_nulls_elsewhere(tmp_path: Path) -> None:
+    nested = pa.array([[[1, None]], None, []], pa.list_(FIXED))
+    pairs = pa.array([[("k", [1, 2])], None, []], pa.map_(pa.string(), FIXED))
+    images = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((3, 2, 2)))
+    table = pa.table({"n": nested, "m": pairs, "i": images})
+    rdata.from_arrow(table).write_parquet(tmp_path / "out")
+    back = rdata.read_parquet(tmp_path / "out")
+    assert back.take_batch(3, batch_format="pyarrow").to_pydict() == table.to_pydict()

@@ -421,7 +421,9 @@ class _Writing:
     """A file being written; its rows will be like those of `sample`."""
 
     def __init__(self, sink: ParquetSink, file: WrittenFile, sample: pa.Table) -> None:
+        self._label = sink.label
         self._row_group_size = sink.row_group_size
+        self._fixed = [each.name for each in file.schema if _has_fixed_lists(each.type)]
         self._output = open_output(file.temporary_path, sink.job.storage_options)
         dictionaries = _repetitive_columns(sample)
         try:
@@ -435,6 +437,13 @@ class _Writing:
 
     def write(self, block: pa.Table) -> None:
         """Add rows, in row groups of their own."""
+        for name in self._fixed:
+            if any(_has_null_lists(chunk) for chunk in block.column(name).chunks):
+                raise DataError(
+                    f"{self._label}: column {name!r} has nulls in place of "
+                    f"{block.schema.field(name).type}, which Arrow writes but cannot read back; "
+                    "fill them, or make the column one of lists of any size"
+                )
         self._writer.write_table(block, row_group_size=self._row_group_size)
 
     def close(self) -> None:
@@ -443,6 +452,28 @@ class _Writing:
             self._writer.close()
         finally:
             self._output.close()
+
+
+def _has_fixed_lists(type: Any) -> bool:
+    if isinstance(type, pa.BaseExtensionType):
+        type = type.storage_type
+    fields = (type.field(i) for i in range(type.num_fields))
+    return pa.types.is_fixed_size_list(type) or any(_has_fixed_lists(each.type) for each in fields)
+
+
+def _has_null_lists(array: Any) -> bool:
+    """Whether a list of fixed size, at any depth, is null: then the file could not be read."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if not _has_fixed_lists(array.type):
+        return False
+    if pa.types.is_fixed_size_list(array.type) and array.null_count:
+        return True
+    if pa.types.is_map(array.type):
+        start, stop = array.offsets.to_numpy()[[0, -1]]
+        return _has_null_lists(array.items[start:stop])
+    inner = array.flatten()  # without what is null; of a struct, a list of columns
+    return any(_has_null_lists(each) for each in (inner if isinstance(inner, list) else [inner]))
 
 
 def _unwritable_column(schema: pa.Schema) -> str | None:
