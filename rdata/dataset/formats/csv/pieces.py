@@ -30,7 +30,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from rdata.dataset.errors import CsvParseError, CsvSplitError
+from rdata.dataset.errors import CsvParseError, CsvSplitError, InputFilesError
 from rdata.dataset.formats.csv.head import Head, read_head
 from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.rows import (
@@ -241,7 +241,10 @@ def open_range(csv_range: CsvRange, options: CsvOptions) -> Iterator[RangeText]:
 
 
 def first_row(csv_range: CsvRange, offset: int, head: Head, options: CsvOptions) -> int:
-    """Find the first row start at or after `offset` of an uncompressed file, by looking back."""
+    """Find the first row start at or after `offset` of an uncompressed file, by looking back.
+
+    Raises `InputFilesError` where the file has become shorter.
+    """
     if offset <= head.rows_offset:
         return head.rows_offset
     dialect = options.dialect_of(csv_range.path)
@@ -250,6 +253,11 @@ def first_row(csv_range: CsvRange, offset: int, head: Head, options: CsvOptions)
         origin = max(head.rows_offset, offset - lookback)
         size = offset - origin + ahead
         text = read_bytes(csv_range.path, origin, size, options.storage_options)
+        if len(text) < min(size, csv_range.file_size - origin):
+            raise InputFilesError(
+                f"{csv_range.path}: is shorter than the {csv_range.file_size:,} bytes that it had "
+                "when it was listed; call read_csv again once nobody writes to it"
+            )
         if origin == head.rows_offset:
             place: Place | None = place_after(text, offset - origin, dialect)
         else:

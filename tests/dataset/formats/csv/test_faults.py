@@ -274,6 +274,15 @@ class TestFiles:
         with pytest.raises(InputFilesError, match="cannot be read"):
             read(path)
 
+    @pytest.mark.parametrize("left", [0, 20, 500])
+    def test_a_file_that_became_shorter_is_named(self, tmp_path: Path, left: int) -> None:
+        path = write(tmp_path, rows(ROWS + 1, "1,a,2.5"))
+        options = csv_options()
+        plan = plan_csv(path, options, target_bytes=4000)
+        path.write_bytes(path.read_bytes()[:left])
+        with pytest.raises(InputFilesError, match=r"a\.csv: is shorter than the [\d,]+ bytes that"):
+            list(read_csv_range(plan.ranges[-1], plan.schema, options))
+
     def test_that_vanish(self, tmp_path: Path) -> None:
         path = write(tmp_path, ["x", "1"])
         plan = plan_csv(path)
