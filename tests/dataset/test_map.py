@@ -149,6 +149,24 @@ def test_a_generator_gives_several_batches() -> None:
     assert [row["x"] for row in dataset.take_all()] == [1, -1, 3, -3]
 
 
+@pytest.mark.parametrize("keep", [{"a", "d"}, {"b", "c", "d"}, set("abcd"), set()])
+def test_columns_that_arrow_cannot_filter_are_filtered(keep: set[str]) -> None:
+    texts = ["a", "b", "c", "d"]
+    table = pa.table(
+        {
+            "view": pa.array(texts, pa.string_view()),
+            "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, 3, 4], pa.int32()), [7, 8, 9]),
+            "n": [1, None, 3, 4],
+        }
+    )
+    dataset = rdata.from_arrow(table, override_num_blocks=1)
+    filtered = dataset.filter(lambda row: row["view"] in keep).materialize()
+    assert filtered.take_all() == [row for row in table.to_pylist() if row["view"] in keep]
+    schema = filtered.schema()
+    assert schema is not None
+    assert schema.base_schema == table.schema
+
+
 def test_types_survive_a_function_that_only_filters() -> None:
     table = pa.table(
         {

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate, groupby
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from rdata.dataset.batch import BatchFormat, to_batch, to_block
-from rdata.dataset.block import concat, conform, part, plain, pylist, rebatch, table_of_rows
+from rdata.dataset.block import (
+    concat,
+    conform,
+    no_rows,
+    part,
+    plain,
+    pylist,
+    rebatch,
+    table_of_rows,
+)
 from rdata.dataset.columns import renamed, require_columns
 from rdata.dataset.function import UserFunction
 from rdata.dataset.untouched import old_types
@@ -235,9 +245,23 @@ class FilterStep(Struct, frozen=True):
                     rows = pylist(part(block, start, ROWS_AT_ONCE))
                     with _named(origin):
                         mask.extend(bool(call(row)) for row in rows)
-                yield block.filter(pa.array(mask, pa.bool_()))
+                yield _kept(block, mask)
 
         return run
+
+
+def _kept(block: pa.Table, mask: list[bool]) -> pa.Table:
+    try:
+        return block.filter(pa.array(mask, pa.bool_()))
+    except pa.ArrowNotImplementedError:  # views of text and run-end encodings can only be cut
+        runs = [(is_kept, len(list(run))) for is_kept, run in groupby(mask)]
+        starts = accumulate((length for _, length in runs), initial=0)
+        pieces = [
+            part(block, start, length)
+            for start, (is_kept, length) in zip(starts, runs, strict=False)
+            if is_kept
+        ]
+        return pa.concat_tables(pieces or [no_rows(block.schema)]).combine_chunks()
 
 
 def _row_groups(blocks: Blocks) -> Iterator[tuple[list[dict[str, Any]], OldTypes]]:
