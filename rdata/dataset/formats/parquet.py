@@ -28,6 +28,7 @@ from rdata.dataset.formats.paths import (
     InputFile,
     PathArgument,
     StorageOptions,
+    cannot_seek,
     expand_paths,
     file_gone,
     is_remote,
@@ -115,6 +116,10 @@ def _faults_named(path: str) -> Iterator[None]:
         is_decoding = getattr(error, "errno", None) is None
         what = "is not a Parquet file, or a damaged one" if is_decoding else "cannot be read"
         raise InputFilesError(f"{path}: {what}: {error}") from error
+    except ValueError as error:
+        if not is_remote(path):
+            raise
+        raise cannot_seek(path, error) from error
 
 
 class _Group(Struct, frozen=True):

@@ -182,6 +182,14 @@ def file_gone(path: str) -> InputNotFoundError:
     return InputNotFoundError(f"{path}: no such file (it was there when listed?)")
 
 
+def cannot_seek(path: str, error: ValueError) -> InputFilesError:
+    """What to raise where a server gives a file as a whole only, and fsspec says so."""
+    return InputFilesError(
+        f"{path}: cannot be read: {error} To fetch the file before it is read, pass "
+        f"{'simplecache::' + path!r}"
+    )
+
+
 def open_content(
     path: str, storage_options: StorageOptions = None, ahead_bytes: int | None = None
 ) -> BinaryIO:

@@ -14,8 +14,10 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import rdata
 from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.dataset.formats.paths import (
     InputFile,
@@ -326,3 +328,35 @@ def test_local_paths_do_not_load_fsspec(folder: Path) -> None:
         "assert not {'fsspec', 'pyarrow', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+class FromTheStart(io.BytesIO):
+    """As fsspec's file behind an HTTP server that does not know ranges."""
+
+    def readinto(self, buffer: Any) -> int:
+        if self.tell():
+            raise ValueError("The server doesn't support range requests.")
+        return super().readinto(buffer)
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            raise ValueError("The server doesn't support range requests.")
+        return super().read(size)
+
+
+class WholeFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "type": "file", "size": Path(path).stat().st_size}
+
+    def open(self, path: str, *_: Any, **__: Any) -> FromTheStart:
+        return FromTheStart(Path(path).read_bytes())
+
+
+def test_a_server_that_knows_no_ranges_is_named_with_the_remedy(tmp_path: Path) -> None:
+    fsspec.register_implementation("whole", WholeFiles, clobber=True)
+    pq.write_table(pa.table({"x": range(100_000)}), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    for name, read in (("a.csv", rdata.read_csv), ("a.parquet", rdata.read_parquet)):
+        url = f"whole://{tmp_path}/{name}"
+        with pytest.raises(InputFilesError, match=rf"range requests.*pass 'simplecache::{url}'"):
+            read(url)

@@ -15,7 +15,13 @@ from typing import Any, BinaryIO, cast
 from rdata.dataset.errors import CsvEncodingError, InputFilesError
 from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.rows import BOM, count_line_ends
-from rdata.dataset.formats.paths import compression_of, open_content, open_file
+from rdata.dataset.formats.paths import (
+    cannot_seek,
+    compression_of,
+    is_remote,
+    open_content,
+    open_file,
+)
 
 _ZIP = b"PK\x03\x04"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -90,6 +96,10 @@ class ByteWindow:
             compression = compression_of(self.path)
             hint = f" (by its suffix it is compressed with {compression})" if compression else ""
             raise InputFilesError(f"{self.path}: cannot be read{hint}: {error}") from error
+        except ValueError as error:
+            if not is_remote(self.path):
+                raise
+            raise cannot_seek(self.path, error) from error
         return total
 
 
