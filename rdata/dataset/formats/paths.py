@@ -78,7 +78,8 @@ def expand_paths(
         except InputFilesError:
             raise
         except FileNotFoundError as error:
-            raise _missing(path if is_remote(path) else error.filename) from error
+            cause = error.__cause__  # such as a refused connection
+            raise _missing(path if is_remote(path) else error.filename, cause) from error
         except OSError as error:
             raise InputFilesError(f"{path}: cannot be listed: {error}") from error
     return tuple(files)
@@ -399,9 +400,9 @@ def _nothing_in_folder(path: str, suffixes: Sequence[str], names: Iterable[str])
     )
 
 
-def _missing(path: str) -> InputNotFoundError:
+def _missing(path: str, cause: BaseException | None) -> InputNotFoundError:
     folder, name = os.path.split(path)
-    hint = ""
+    hint = "" if cause is None else f" ({cause})"
     if os.path.islink(path):
         hint = f": it is a link to {os.readlink(path)}, which is not there"
     elif not is_remote(path):

@@ -346,6 +346,8 @@ class FromTheStart(io.BytesIO):
 
 class WholeFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def info(self, path: str, **_: Any) -> dict[str, Any]:
+        if path.startswith("/down/"):
+            raise FileNotFoundError(path) from OSError("connection refused")
         return {"name": path, "type": "file", "size": Path(path).stat().st_size}
 
     def open(self, path: str, *_: Any, **__: Any) -> FromTheStart:
@@ -360,3 +362,9 @@ def test_a_server_that_knows_no_ranges_is_named_with_the_remedy(tmp_path: Path) 
         url = f"whole://{tmp_path}/{name}"
         with pytest.raises(InputFilesError, match=rf"range requests.*pass 'simplecache::{url}'"):
             read(url)
+
+
+def test_why_a_server_finds_nothing_is_said() -> None:
+    fsspec.register_implementation("whole", WholeFiles, clobber=True)
+    with pytest.raises(InputNotFoundError, match=r"no such file or folder \(connection refused\)"):
+        expand_paths("whole:///down/a.csv", SUFFIXES)
