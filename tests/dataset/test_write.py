@@ -427,3 +427,25 @@ def test_lists_of_fixed_size_are_written_with_nulls_elsewhere(tmp_path: Path) ->
     rdata.from_arrow(table).write_parquet(tmp_path / "out")
     back = rdata.read_parquet(tmp_path / "out")
     assert back.take_batch(3, batch_format="pyarrow").to_pydict() == table.to_pydict()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("{folder}/file/below", "Not a directory"),
+        ("readonly://x", "fsspec only reads there"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, url: str, reason: str) -> None:
+    class ReadOnly(fsspec.AbstractFileSystem):  # type: ignore[misc]
+        def exists(self, *_: Any, **__: Any) -> bool:
+            return False
+
+        def open(self, *_: Any, **__: Any) -> None:
+            raise NotImplementedError
+
+    fsspec.register_implementation("readonly", ReadOnly, clobber=True)
+    (tmp_path / "file").touch()
+    path = url.format(folder=tmp_path)
+    with pytest.raises(OptionError, match=f"^{path}.* cannot be written to: .*{reason}"):
+        rdata.range(3).write_parquet(path)

@@ -105,7 +105,8 @@ class OutputJob(Struct, frozen=True):
     def begin(self, mode: SaveMode) -> bool:
         """Make the folders; False if the mode says to leave what is there.
 
-        Raises `OptionError` if files are there and must not be, or if the path is a file.
+        Raises `OptionError` if files are there and must not be, if the path is a file, or if
+        nothing can be written there.
         """
         is_taken = bool(self._visible_names())
         if is_taken and mode is SaveMode.ERROR:
@@ -115,12 +116,15 @@ class OutputJob(Struct, frozen=True):
             )
         if is_taken and mode is SaveMode.IGNORE:
             return False
-        if is_remote(self.folder):
-            filesystem, inner = self._filesystem(self._hidden_folder)
-            filesystem.makedirs(inner, exist_ok=True)
-        else:
-            Path(self._hidden_folder).mkdir(parents=True, exist_ok=True)
-            _sweep(Path(self.folder))
+        try:
+            if is_remote(self.folder):
+                filesystem, inner = self._filesystem(self._hidden_folder)
+                filesystem.makedirs(inner, exist_ok=True)
+            else:
+                Path(self._hidden_folder).mkdir(parents=True, exist_ok=True)
+                _sweep(Path(self.folder))
+        except OSError as error:
+            raise OptionError(f"{self.folder} cannot be written to: {error}") from error
         return True
 
     @contextmanager
@@ -208,11 +212,17 @@ def save_mode(mode: SaveMode | str) -> SaveMode:
 
 
 def open_output(path: str, storage_options: StorageOptions) -> Any:
-    """Open a file of a job for writing; the caller closes it."""
+    """Open a file of a job for writing; the caller closes it.
+
+    Raises `OptionError` where fsspec only reads.
+    """
     if not is_remote(path):
         return pa.OSFile(path, "wb")
     filesystem, inner = file_system(path, storage_options)
-    return filesystem.open(inner, "wb")
+    try:
+        return filesystem.open(inner, "wb")
+    except NotImplementedError as error:
+        raise OptionError(f"{path} cannot be written to: fsspec only reads there") from error
 
 
 def _remove_local(path: Path) -> None:
