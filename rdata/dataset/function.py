@@ -81,11 +81,27 @@ def user_function(
     return UserFunction(
         fn,
         method,
-        tuple(fn_args or ()),
-        dict(fn_kwargs or {}),
-        tuple(fn_constructor_args or ()),
-        dict(fn_constructor_kwargs or {}),
+        _positional(f"{method}: fn_args", fn_args),
+        _by_name(f"{method}: fn_kwargs", fn_kwargs),
+        _positional(f"{method}: fn_constructor_args", fn_constructor_args),
+        _by_name(f"{method}: fn_constructor_kwargs", fn_constructor_kwargs),
     )
+
+
+def _positional(argument: str, given: Any) -> tuple[Any, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise OptionError(f"{argument} must be a list of arguments, not {given!r}")
+    return tuple(given)
+
+
+def _by_name(argument: str, given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise OptionError(f"{argument} must be a dict of arguments by name, not {given!r}")
+    return dict(given)
 
 
 def _code_owner(fn: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import itertools
+import re
 import traceback
 from collections.abc import Iterator
 from decimal import Decimal
@@ -19,7 +20,7 @@ from pyarrow import Table as ArrowTable
 
 import rdata
 from rdata.dataset.function import annotated_format, name_of
-from rdata.errors import DataError, TaskError
+from rdata.errors import DataError, OptionError, TaskError
 
 pytestmark = pytest.mark.usefixtures("local")
 
@@ -95,6 +96,20 @@ def test_arguments_are_handed_on() -> None:
     rows = rdata.range(2).map(lambda row, by: {"x": row["id"] * by}, fn_args=[5])
     assert rows.sum("x") == 5
     assert rdata.range(9).filter(lambda row, n: row["id"] > n, fn_kwargs={"n": 6}).count() == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"fn_args": 5}, "fn_args must be a list of arguments, not 5"),
+        ({"fn_args": "ab"}, "fn_args must be a list of arguments, not 'ab'"),
+        ({"fn_args": {"n": 6}}, "fn_args must be a list of arguments, not {'n': 6}"),
+        ({"fn_kwargs": ["n"]}, "fn_kwargs must be a dict of arguments by name, not ['n']"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(arguments: dict[str, Any], expected: str) -> None:
+    with pytest.raises(OptionError, match=f"^map: {re.escape(expected)}$"):
+        rdata.range(3).map(lambda row, *_: row, **arguments)
 
 
 def test_batches_are_as_long_as_asked_for_and_never_empty() -> None:
