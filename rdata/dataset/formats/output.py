@@ -105,8 +105,8 @@ class OutputJob(Struct, frozen=True):
     def begin(self, mode: SaveMode) -> bool:
         """Make the folders; False if the mode says to leave what is there.
 
-        Raises `OptionError` if files are there and must not be, if the path is a file, or if
-        nothing can be written there.
+        Raises `OptionError` if files are there and must not be, if the path is a file, or if no
+        folder can be there.
         """
         is_taken = bool(self._visible_names())
         if is_taken and mode is SaveMode.ERROR:
@@ -123,7 +123,7 @@ class OutputJob(Struct, frozen=True):
             else:
                 Path(self._hidden_folder).mkdir(parents=True, exist_ok=True)
                 _sweep(Path(self.folder))
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise OptionError(f"{self.folder} cannot be written to: {error}") from error
         return True
 
