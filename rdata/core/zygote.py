@@ -83,8 +83,15 @@ class Ready(msgspec.Struct, tag=5):
     pid: int
 
 
+class Refused(msgspec.Struct, tag=6):
+    """Zygote → agent: the system allows no further process for that worker."""
+
+    worker: bytes
+    reason: str
+
+
 _requests = msgspec.msgpack.Decoder(Fork | Preload)
-Report = Forked | Exited | Ready
+Report = Forked | Exited | Ready | Refused
 reports = msgspec.msgpack.Decoder(Report)
 
 WorkerMain = Callable[[socket.socket, bytes], None]
@@ -128,11 +135,15 @@ class Zygote:
         except ConnectionError:
             return False
         request = _requests.decode(data)
-        if isinstance(request, Fork):
-            pid = self._fork(lambda: self._become_worker(request, fds))
-            self._send(Forked(request.worker, pid))
-        else:
-            self._zygotes.add(self._fork(lambda: self._become_preloaded(fds[0])))
+        try:  # a limit of processes must not end the workers that there are
+            if isinstance(request, Fork):
+                pid = self._fork(lambda: self._become_worker(request, fds))
+                self._send(Forked(request.worker, pid))
+            else:
+                self._zygotes.add(self._fork(lambda: self._become_preloaded(fds[0])))
+        except OSError as error:
+            if isinstance(request, Fork):
+                self._send(Refused(request.worker, str(error)))
         for fd in fds:
             os.close(fd)
         return True
@@ -143,9 +154,7 @@ class Zygote:
         parent = os.getpid()
         pid = os.fork()
         if pid:
-            pidfd = os.pidfd_open(pid)
-            self._pids_by_pidfd[pidfd] = pid
-            self._poll.register(pidfd, select.POLLIN)
+            self._watch(pid)
             return pid
         status = 1
         try:
@@ -165,6 +174,16 @@ class Zygote:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(status)
+
+    def _watch(self, pid: int) -> None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:  # no descriptor is left
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self._pids_by_pidfd[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
 
     def _become_worker(self, request: Fork, fds: list[int]) -> None:
         control, stdout, stderr = fds

@@ -82,6 +82,7 @@ class Agent:
             session.folder,
             self._worker_started,
             self._worker_exited,
+            self._worker_refused,
             self._worker_printed,
             self.fail,
         )
@@ -322,6 +323,11 @@ class Agent:
         self._leases.worker_gone(worker.id)
         if process is not None:
             self.process_gone(process, reason)
+        self._finish_leaving(worker.job)
+
+    def _worker_refused(self, worker: WorkerProcess, reason: str) -> None:
+        worker.control.close()
+        self._leases.worker_refused(worker.id, worker.job, reason)
         self._finish_leaving(worker.job)
 
     def _worker_printed(self, worker: WorkerProcess, is_stderr: bool, lines: list[str]) -> None:

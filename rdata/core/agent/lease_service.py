@@ -69,6 +69,8 @@ class LeaseService:
         self._state: Callable[[], NodeState] | None = None
         self._announcing: Timer | None = None
         self._is_urgent = False
+        self._warn_waiting_s = settings.warn_waiting_s
+        self._no_warning_before = 0.0  # of workers that cannot be started
         self._timer = loop.call_later(_TICK_S, self._tick)
         pool.when_preloaded(self._preloaded)
         self.handlers: dict[type[m.Control], Callable[[Process, Any], None]] = {
@@ -117,6 +119,16 @@ class LeaseService:
     def worker_gone(self, worker: bytes) -> None:
         """A worker has ended, or could not be started."""
         self._act(self.scheduler.worker_gone(worker, time.monotonic()))
+
+    def worker_refused(self, worker: bytes, job: bytes, reason: str) -> None:
+        """The system allows no further process. The scheduler tries again, ever more slowly."""
+        driver = self._processes.driver(job)
+        now = time.monotonic()
+        if driver is not None and now >= self._no_warning_before:
+            self._no_warning_before = now + self._warn_waiting_s
+            text = f"no worker can be started ({reason}); what needs one waits until one can"
+            driver.channel.send(m.Warn(text))
+        self.worker_gone(worker)
 
     def granted(self, node: bytes, process: Process, grant: m.Granted) -> None:
         """Another node grants a process of this one a lease."""
@@ -270,7 +282,11 @@ class LeaseService:
             import_path = [path for path in import_path if Path(os.fsdecode(path)).exists()]
             import_path += [path for path in own if path not in import_path]
             environment = dict(os.environb)
-        self._pool.start(worker_id, job, WorkerSetup(import_path, said.directory, environment))
+        setup = WorkerSetup(import_path, said.directory, environment)
+        try:
+            self._pool.start(worker_id, job, setup)
+        except OSError as error:
+            self.worker_refused(worker_id, job, str(error))
 
     def _name_of(self, process_id: bytes) -> str:
         worker = self._pool.workers.get(process_id)

@@ -21,7 +21,7 @@ from rdata.core import interpreter, zygote
 from rdata.core.agent.log_stream import LogStream
 from rdata.core.wire.connection import Connection
 from rdata.core.wire.loop import Loop
-from rdata.core.zygote import Exited, Fork, Forked, Preload, Ready
+from rdata.core.zygote import Exited, Fork, Forked, Preload, Ready, Refused
 
 _STDERR_LINES_KEPT = 20  # for the message of a crash
 _STDERR_LINE_KEPT = 2_000  # characters of each of these, its last
@@ -61,6 +61,7 @@ class WorkerPool:
         session_folder: Path,
         on_started: Callable[[WorkerProcess], None],
         on_exited: Callable[[WorkerProcess, str], None],
+        on_refused: Callable[[WorkerProcess, str], None],
         on_lines: Callable[[WorkerProcess, bool, list[str]], None],
         on_failure: Callable[[str], None],
     ) -> None:
@@ -69,6 +70,7 @@ class WorkerPool:
         self._folder = session_folder
         self._on_started = on_started
         self._on_exited = on_exited
+        self._on_refused = on_refused
         self._on_lines = on_lines
         self._on_failure = on_failure
         self._by_pid: dict[int, WorkerProcess] = {}
@@ -80,14 +82,19 @@ class WorkerPool:
         self._preloaded = self._start_preload()
 
     def start(self, worker_id: bytes, job: bytes, setup: WorkerSetup) -> None:
-        """Ask for a worker; `on_started` follows."""
-        mine, theirs = socket.socketpair()
+        """Ask for a worker; `on_started` or `on_refused` follows.
+
+        Raises OSError if this process may open no more files.
+        """
+        mine, theirs, read_out, out, read_err, err = _open_channels()
         asked = self._preloaded if self.is_preloaded else self._bare
-        worker = self.workers[worker_id] = WorkerProcess(worker_id, job, mine, asked)
-        pipes = [self._follow(worker, is_stderr) for is_stderr in (False, True)]
+        worker = WorkerProcess(worker_id, job, socket.socket(fileno=mine), asked)
+        self.workers[worker_id] = worker
+        self._follow(worker, read_out, is_stderr=False)
+        self._follow(worker, read_err, is_stderr=True)
         request = Fork(worker_id, setup.import_path, setup.directory, setup.environment)
         # If the zygote has ended, that is seen, and the worker lost with it.
-        asked.send(request, [theirs.detach(), *pipes])
+        asked.send(request, [theirs, out, err])
 
     def kill(self, worker_id: bytes, reason: str) -> None:
         """End the worker; `on_exited` follows, with this reason."""
@@ -133,6 +140,8 @@ class WorkerPool:
                     self._forked(report)
                 case Exited():
                     self._exited(report)
+                case Refused():
+                    self._refused(report)
                 case Ready():
                     self.is_preloaded, self._preloaded_pid = True, report.pid
                     self._tell_preloaded()
@@ -187,6 +196,13 @@ class WorkerPool:
         else:
             self._on_started(worker)
 
+    def _refused(self, report: Refused) -> None:
+        worker = self.workers.pop(report.worker, None)
+        if worker is not None:
+            for stream in worker.streams:
+                stream.close()
+            self._on_refused(worker, report.reason)
+
     def _exited(self, report: Exited) -> None:
         worker = self._by_pid.pop(report.pid, None)
         if worker is not None:
@@ -210,9 +226,8 @@ class WorkerPool:
         if self.workers.pop(worker.id, None) is not None:
             self._on_exited(worker, describe_exit(worker))
 
-    def _follow(self, worker: WorkerProcess, is_stderr: bool) -> int:
-        """Read one of the worker's outputs; the descriptor for it to write to."""
-        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    def _follow(self, worker: WorkerProcess, read_fd: int, *, is_stderr: bool) -> None:
+        """Read one of the worker's outputs."""
         suffix = "err" if is_stderr else "out"
         log_file = self._folder / "logs" / f"worker-{worker.id.hex()}.{suffix}"
 
@@ -222,7 +237,20 @@ class WorkerPool:
             self._on_lines(worker, is_stderr, lines)
 
         worker.streams.append(LogStream(self._loop, read_fd, log_file, take))
-        return write_fd
+
+
+def _open_channels() -> list[int]:
+    """Both ends of a control connection, and of two pipes. Raises OSError, and keeps none then."""
+    fds: list[int] = []
+    try:
+        fds += [end.detach() for end in socket.socketpair()]
+        for _ in range(2):
+            fds += os.pipe2(os.O_CLOEXEC)
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds
 
 
 def describe_exit(worker: WorkerProcess) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from tests.faults.programs import Program
@@ -226,3 +229,76 @@ def test_an_init_that_is_interrupted_leaves_nothing() -> None:
     ) as program:
         assert program.report() == {"done": True}
         program.run()
+
+
+def test_no_further_process_is_allowed(tmp_path: Path) -> None:
+    # Root, as which tests may run, has no limit of processes.
+    (tmp_path / "sitecustomize.py").write_text(
+        textwrap.dedent(
+            f"""
+            import errno, os
+            fork = os.fork
+            def fork_if_allowed():
+                if os.path.exists({str(tmp_path / "full")!r}):
+                    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                return fork()
+            os.fork = fork_if_allowed
+            """
+        )
+    )
+    with Program(
+        f"""
+        full = Path({str(tmp_path / "full")!r})
+        rdata.init(num_cpus=2)
+
+        @rdata.remote
+        class Number:
+            def get(self):
+                return 7
+
+        def add():  # more than can have been started ahead
+            numbers.extend(Number.remote() for _ in range(20))
+            return [number.get.remote() for number in numbers]
+
+        numbers = [Number.remote()]
+        assert rdata.get(numbers[0].get.remote()) == 7
+        first = numbers[0]
+        full.touch()
+        waiting = add()
+        rdata.wait(waiting, num_returns=len(waiting), timeout=2)
+        assert rdata.get(first.get.remote(), timeout=20) == 7
+        full.unlink()
+        assert rdata.get(waiting, timeout=20) == [7] * 21
+        """,
+        environment={"PYTHONPATH": str(tmp_path)},
+    ) as program:
+        program.run()
+        said = program.err
+        assert said.count("no worker can be started") == 1
+        assert "Resource temporarily unavailable" in said
+
+
+def test_no_further_file_may_be_opened() -> None:
+    with Program(
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        rdata.init(num_cpus=2)
+
+        @rdata.remote
+        class Number:
+            def get(self):
+                return 7
+
+        numbers = [Number.remote() for _ in range(40)]
+        first, *others = [number.get.remote() for number in numbers]
+        assert rdata.get(first) == 7
+        done, waiting = rdata.wait(others, num_returns=len(others), timeout=3)
+        assert waiting
+        assert rdata.get(done) == [7] * len(done)
+        del numbers[:20]
+        assert rdata.get(waiting, timeout=20) == [7] * len(waiting)
+        """
+    ) as program:
+        program.run()
+        assert "no worker can be started" in program.err
