@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,22 +20,32 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with `arguments` (default: those of this process).
 
-    Ends the process with code 1, and one line on stderr, if the command fails; with 2 if it
-    cannot be understood.
+    Ends the process with code 1, and one line on stderr, if the command fails, or in silence if
+    nobody reads what it prints; with 2 if it cannot be understood.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given.pop(0) if given and given[0] in _COMMANDS else ""
-    if not name:
-        _parse_own_options(given)  # which ends the process, but for one option
-        name = "versions"
-        given = []
     try:
-        importlib.import_module(f"rdata.cli.{name}").run(given)
+        try:
+            _run(name, given)
+        finally:
+            if sys.stdout is not None:  # as it is where the descriptor is closed
+                sys.stdout.flush()
     except RdataError as error:
         print(f"rdata {name}: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # whoever read has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the end
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)  # as the shell has it for SIGINT
+
+
+def _run(name: str, given: Sequence[str]) -> None:
+    if not name:
+        _parse_own_options(given)  # which ends the process, but for one option
+        name, given = "versions", []
+    importlib.import_module(f"rdata.cli.{name}").run(given)
 
 
 def _parse_own_options(given: Sequence[str]) -> None:

@@ -210,11 +210,13 @@ def _run_until_end(options: NodeOptions, settings: Settings) -> None:
         _print_what_next(node, options)
         sys.stdout.flush()
         code = node.process.wait()
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         node.process.terminate()
         node.wait_for_end(_END_S)
-        return
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return
+        raise  # what it says cannot be written
     if code != 0:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise NodeStartError(f"the node at {_shown(node)} ended with {how}")

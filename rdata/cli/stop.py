@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> None:
         return
     nodes.sort(key=lambda node: node.record.is_head)  # the others would miss theirs
     timeout_s = Settings.from_environment().connect_timeout_s
+    ended: list[str] = []
     failures: list[str] = []
     with ExitStack() as stack:
         asked = [
@@ -52,10 +53,12 @@ def run(arguments: Sequence[str]) -> None:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 is_gone = _wait(node, pidfd, _GRACE_S)
             if is_gone:
-                print(f"the node at {node.record.address} has ended")
+                ended.append(node.record.address)
             else:
                 why = refusal or f"it has not ended within {_GRACE_S:g} s"
                 failures.append(f"{node.record.address} (process {node.record.pid}): {why}")
+    for address in ended:  # only now: nobody may be reading, and all must end
+        print(f"the node at {address} has ended")
     if failures:
         raise NodeStartError(
             f"still running: {'; '.join(failures)}. `rdata stop --force` kills what does not end"

@@ -279,6 +279,27 @@ def test_a_blocking_start_tells_how_its_node_ended(shell: Shell) -> None:
     assert "signal 9" in err
 
 
+def test_nobody_reads_what_a_command_prints(shell: Shell) -> None:
+    def unread(*arguments: str) -> tuple[int, str]:
+        with shell.popen(["-m", "rdata.cli.main", *arguments]) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()  # as `head` does, sooner or later
+            return process.wait(30), process.stderr.read()
+
+    head = ["start", "--head", "--port=0", "--num-cpus=1"]
+    assert unread("--help")[1] == ""
+    assert unread("--version") == (1, "")
+    assert unread(*head, "--block") == (1, "")
+    assert shell.is_clean()
+    assert unread(*head) == (1, "")
+    assert len(shell.nodes()) == 1
+    assert shell("start", f"--address={shell.nodes()[0].record.address}").code == 0
+    assert unread("status") == (1, "")
+    assert unread("stop") == (1, "")
+    assert shell.is_clean()
+
+
 @pytest.mark.parametrize("victim", ["head", "other"])
 def test_nothing_remains_of_a_node_that_is_killed(shell: Shell, head: str, victim: str) -> None:
     assert shell("start", f"--address={head}", "--num-cpus=1", '--resources={"there": 1}').code == 0
