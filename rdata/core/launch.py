@@ -74,13 +74,16 @@ def launch_node(options: NodeOptions, settings: Settings) -> LaunchedNode:
         "launcher_pid": os.getpid(),
         "settings": asdict(settings),
     }
-    process = subprocess.Popen(
-        interpreter.command("main"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-    )
+    try:
+        process = subprocess.Popen(
+            interpreter.command("main"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
+        )
+    except OSError as error:  # a limit of processes or files, for instance
+        raise NodeStartError(f"cannot start a process for the node: {error}") from error
     assert process.stdin is not None
     assert process.stdout is not None
     with process.stdout:
@@ -103,10 +106,12 @@ def launch_node(options: NodeOptions, settings: Settings) -> LaunchedNode:
 def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> dict[str, str]:
     assert process.stdout is not None
     fd = process.stdout.fileno()
+    poll = select.poll()  # `select` takes no descriptor above 1023, as a program may have
+    poll.register(fd, select.POLLIN)
     deadline = time.monotonic() + timeout_s
     data = b""
     while not data.endswith(b"\n"):
-        if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise NodeStartError(f"the node did not start within {timeout_s:g} s")
         received = os.read(fd, 65536)
         if not received:

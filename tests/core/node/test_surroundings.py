@@ -47,6 +47,48 @@ def test_a_node_is_told_of_more_cpus_than_there_are(num_cpus: float) -> None:
         program.run()
 
 
+def test_the_program_has_many_files_open() -> None:
+    with Program(
+        """
+        import resource
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2000, most))
+        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        rdata.init(num_cpus=1)
+        assert rdata.get(rdata.remote(lambda: 1).remote()) == 1
+        """
+    ) as program:
+        program.run()
+
+
+def test_the_program_may_open_no_more_files() -> None:
+    with Program(
+        """
+        import resource
+        rdata.init(num_cpus=1)  # all modules are loaded then
+        rdata.shutdown()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
+        files = []
+        try:
+            while True:
+                files.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        try:
+            rdata.init(num_cpus=1)
+        except rdata.errors.NodeStartError as error:
+            assert "Too many open files" in str(error)
+        else:
+            raise AssertionError
+        for file in files:
+            os.close(file)
+        rdata.init(num_cpus=1)
+        assert rdata.get(rdata.remote(lambda: 1).remote()) == 1
+        """
+    ) as program:
+        program.run()
+
+
 def test_standard_descriptors_are_closed() -> None:
     with Program(
         """
