@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -19,6 +20,7 @@ from rdata.core.specs import InitOptions
 from rdata.errors import NotInitializedError, OptionError
 
 _ADDRESS_VARIABLE = "RDATA_ADDRESS"
+_MAX_FILES = 65536  # as Ray has it; a descriptor a large value that this process holds
 
 _changing = threading.RLock()  # held while a runtime starts or ends
 _pid_at_exit: int | None = None  # of the process that has the exit handler
@@ -117,6 +119,9 @@ def init(
     With `local_mode`, tasks and actors run in the calling thread, for debugging. There is no store
     and no output of other processes then: `object_store_memory` and `log_to_driver` are checked,
     and mean nothing. An `address` other than "local" is refused, and RDATA_ADDRESS not looked at.
+
+    Each large value that this process holds takes a descriptor; so its limit of open files is
+    raised as far as the system allows, to 65536 at most (as Ray does).
 
     None leaves an argument as it is. Ray's other arguments (`others`) are refused, unless what is
     given asks for nothing: `num_gpus=0`, `runtime_env=None`.
@@ -219,6 +224,7 @@ def _address_to_join(options: InitOptions) -> str:
 
 
 def _with_node(options: InitOptions, joined: str) -> Runtime:
+    _allow_files()
     try:
         # Here and not above: local mode needs nothing of what starts and reaches processes.
         from rdata.core.runtime import driver
@@ -231,6 +237,13 @@ def _with_node(options: InitOptions, joined: str) -> Runtime:
             "this program is ending, and Python starts no threads any more, which a node's driver "
             "needs: call rdata.init() before, or rdata.init(local_mode=True) for what is left to do"
         ) from error
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _shut_down_at_exit() -> None:

@@ -89,6 +89,21 @@ def test_the_program_may_open_no_more_files() -> None:
         program.run()
 
 
+def test_the_program_holds_more_large_values_than_it_may_open_files_at_first() -> None:
+    with Program(
+        """
+        import resource
+        import numpy as np
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, most))
+        rdata.init(num_cpus=1, object_store_memory=1 << 30)
+        values = [rdata.get(rdata.put(np.full(1 << 22, i, np.uint8))) for i in range(50)]
+        assert [value[-1] for value in values] == list(range(50))
+        """
+    ) as program:
+        program.run()
+
+
 def test_standard_descriptors_are_closed() -> None:
     with Program(
         """
