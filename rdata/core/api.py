@@ -76,6 +76,14 @@ def wait(
     Both lists keep the order of `refs`. After `timeout` seconds, returns with fewer. A generator
     is ready when its next item is. An error counts as ready. `refs` must differ from each other.
     Does not fetch values from other nodes: Ray's `fetch_local` may only be False.
+
+    Raises ObjectLostError if a reference is from before `rdata.shutdown()`.
+
+    >>> import rdata
+    >>> with rdata.init(local_mode=True):
+    ...     ready, others = rdata.wait([rdata.put(1), rdata.put(2)], timeout=10)
+    ...     len(ready), len(others)
+    (1, 1)
     """
     if fetch_local:
         raise OptionError("fetch_local=True: rdata.wait does not fetch values, rdata.get does")
@@ -138,12 +146,18 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """One dict for each node; the keys are Ray's: NodeID, Alive, NodeManagerAddress, Resources."""
+    """One dict for each node of the cluster, dead ones too, by which `Alive` is False.
+
+    Keys that are Ray's: `NodeID`, `Alive`, `NodeManagerAddress`, `NodeManagerPort` (0: no other
+    program can join), `NodeManagerHostname`, `Resources`. And rdata's own: `IsHead`,
+    `SessionDir`, and, but for local mode, `AvailableResources`, `ObjectStoreUsedBytes` and
+    `Processes`, with the ids of the node's processes by what they are.
+    """
     return ensure_runtime().nodes()
 
 
 def cluster_resources() -> dict[str, float]:
-    """All resources of all live nodes, by name."""
+    """All resources of all live nodes, by name: CPU, object_store_memory (bytes), custom ones."""
     return ensure_runtime().cluster_resources()
 
 

@@ -172,7 +172,12 @@ def init(
 
 
 def shutdown() -> None:
-    """End this program's runtime with all its tasks, actors and objects; nothing without one."""
+    """End this program's runtime with all its tasks, actors and objects; nothing without one.
+
+    A node that `rdata.init` started ends with it; on a cluster, detached actors go on. References
+    from before raise ObjectLostError. `rdata.init` may follow, any number of times. The end of the
+    program does the same. Raises RuntimeError inside a task.
+    """
     with _changing:
         runtime = current()
         if runtime is None:

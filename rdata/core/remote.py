@@ -104,6 +104,28 @@ def remote(*targets: Any, **options: Any) -> Any:
 
     Functions, lambdas, static methods, built-in functions and `functools.partial` objects will do.
     A generator function's tasks return an ObjectRefGenerator, as with `num_returns="streaming"`.
+
+    Options of tasks, with their defaults, which are Ray's:
+
+    - `num_cpus` (1), `resources` (none; a dict from name to amount): what it holds while it runs.
+      Parts such as 0.5 will do.
+    - `num_returns` (1): how many references `.remote()` returns; None instead of them for 0.
+    - `max_retries` (3): how often it is run again when its worker or node dies; -1: without bound.
+    - `retry_exceptions` (False): True, or a list of classes: run it again after those, too.
+    - `name` (the function's): what messages call it.
+    - `generator_backpressure_num_objects` (64): how many items of a generator may wait to be taken.
+
+    Options of actors:
+
+    - `num_cpus` (one to be placed, and none while it lives), `resources` (none): what is given is
+      held as long as it lives.
+    - `name` (none), by which `rdata.get_actor` finds it in `namespace` (the program's). With
+      `get_if_exists=True`, `.remote()` gives the actor that has the name already.
+    - `lifetime` (None): "detached" for one that a cluster keeps after its program has ended.
+
+    Raises OptionError for a value that cannot be meant, UnknownOptionError, which is one and a
+    TypeError, for an option that rdata does not have, and TypeError for what is neither a function
+    nor a class, or is async.
     """
     if len(targets) == 1 and not options:
         return _made_remote(targets[0], {})
