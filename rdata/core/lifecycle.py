@@ -120,6 +120,9 @@ def init(
     and no output of other processes then: `object_store_memory` and `log_to_driver` are checked,
     and mean nothing. An `address` other than "local" is refused, and RDATA_ADDRESS not looked at.
 
+    Workers run with this program's `sys.path`, working directory and environment variables as they
+    are now: a folder that is added to `sys.path` later is not on theirs.
+
     Each large value that this process holds takes a descriptor; so its limit of open files is
     raised as far as the system allows, to 65536 at most (as Ray does).
 
