@@ -161,7 +161,8 @@ class ActorHandle:
     """Stands for an actor; its methods are called by `handle.method.remote(...)`.
 
     It may be passed to tasks and other actors. When the last handle of an actor goes, the actor
-    ends after its queued calls, unless it is detached.
+    ends after its queued calls, unless it is detached. Its instance is finalised then, so that its
+    files are closed; not where `rdata.kill`, or the end of the program, ends the process.
     """
 
     __slots__ = ("__weakref__", "_arities", "_interface", "_ref")

@@ -10,6 +10,8 @@ than the loop's next look. The main thread leads the loop itself while it has no
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import sys
@@ -17,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import msgspec
 
@@ -183,9 +185,7 @@ class TaskRunner:
         with self._runtime.lock:
             is_idle = self._running is None and not self._queue and self._results.is_idle
             if is_idle and self._runtime.objects.is_idle():
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(0)
+                _end_process(0)
         self._runtime.agent.send(m.StillNeeded())
 
     # ------------------------------------------------------------ host: waiting
@@ -253,19 +253,25 @@ class TaskRunner:
                 self._send_replies()
                 self._forget_functions()
                 self._runtime.drain()
-                is_ending = self._is_ending
-                if is_ending and self._results.is_idle and not self._runtime.objects.is_lent():
+                is_buried = self._is_ending and self._actor is None
+                if is_buried and self._results.is_idle and not self._runtime.objects.is_lent():
                     return
-            if is_ending and self._actor is not None:
+            if self._is_ending and not is_buried:
                 self._bury()
-            self._runtime.loop.wait(self._gate, None)
+            else:
+                self._runtime.loop.wait(self._gate, None)
 
     def _bury(self) -> None:
-        """The actor has ended, and only its process stays: for the objects that it owns."""
-        self._actor = None
+        """The actor has ended, and only its process may stay: for the objects that it owns."""
+        self._finalise_actor()
         assert self._actor_id is not None
         self._runtime.agent.send(m.ActorStarted(self._actor_id, "all handles to it are gone"))
         self._runtime.agent.send(m.Blocked())
+
+    def _finalise_actor(self) -> None:
+        """Let go of the instance: files that it has open, say, are written and closed."""
+        self._actor = None
+        gc.collect()  # it may be part of a cycle
 
     def _run_queue(self) -> None:
         call = reply = None
@@ -303,9 +309,7 @@ class TaskRunner:
             num_items = -1
         run_s = time.monotonic() - started
         if self._runtime.is_left:  # the function forked, and returned in the child too
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+            _end_process(0)
         if self._decoder.asked_for:
             self._decoder.forget_unread()
         is_retryable = is_error and message.retry_exceptions
@@ -432,13 +436,17 @@ class TaskRunner:
             self._runtime.agent.send(m.ActorStarted(message.actor, failure))
         return value
 
-    def _exit(self, error: SystemExit) -> None:
-        """User code wants this process to end: so it does, as `os._exit` would."""
-        sys.stdout.flush()
+    def _exit(self, error: SystemExit) -> NoReturn:
+        """User code wants this process to end: so it does, once what the code held is gone."""
+        link: BaseException | None = error
+        while link is not None:
+            BaseException.with_traceback(link, None)
+            link = link.__context__
+        self._finalise_actor()
         if isinstance(error.code, str):
-            sys.stderr.write(f"{error.code}\n")
-        sys.stderr.flush()
-        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+            with contextlib.suppress(Exception):
+                sys.stderr.write(f"{error.code}\n")
+        _end_process(error.code if isinstance(error.code, int) else int(error.code is not None))
 
     # ------------------------------------------------------------ replies
 
@@ -463,3 +471,11 @@ class TaskRunner:
         replies, self._replies, self._reply_bytes = self._replies, {}, 0
         for submitter, batch in replies.items():
             self._runtime.peers.reply(submitter, m.Replies(batch))
+
+
+def _end_process(status: int) -> NoReturn:
+    """As `os._exit`, but what was printed is written."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the program may have closed or replaced it
+            stream.flush()
+    os._exit(status)

@@ -41,9 +41,6 @@ def main(control: socket.socket, process_id: bytes) -> None:
     runtime.interrupts.guard()
     runtime.start(control)
     runner.run()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def _read_job(control: socket.socket) -> m.StartJob:

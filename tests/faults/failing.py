@@ -23,6 +23,9 @@ def happen(what: str) -> str:
         os._exit(3)
     if what == "sys.exit(4)":
         sys.exit(4)
+    if what == "exit without stdout":
+        sys.stdout.close()
+        sys.exit(5)
     if what == "sys.exit":
         sys.exit("no more")
     if what == "raise SystemExit":

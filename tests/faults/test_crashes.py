@@ -68,6 +68,7 @@ RETRIES = [
     Case(("SIGSEGV",), {"max_retries": 0}, WorkerCrashedError, ("signal 11", "SIGSEGV")),
     Case(("SIGTERM",), {"max_retries": 0}, WorkerCrashedError, ("signal 15", "SIGTERM")),
     Case(("sys.exit(4)",), {"max_retries": 0}, WorkerCrashedError, ("exit code 4",)),
+    Case(("exit without stdout",), {"max_retries": 0}, WorkerCrashedError, ("exit code 5",)),
     Case(("sys.exit",), {"max_retries": 0}, WorkerCrashedError, ("exit code 1", "no more")),
     Case(("raise SystemExit",), {"max_retries": 0}, WorkerCrashedError, ("exit code 0",)),
     Case(("SIGKILL", "exit 3"), {"max_retries": 1}, WorkerCrashedError, ("exit code 3",)),

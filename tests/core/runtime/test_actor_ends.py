@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +107,40 @@ def test_what_tasks_have_put_outlives_actors_that_come_and_go(end: Any) -> None:
         assert eventually(lambda: is_gone("passing"))
     assert rdata.get([small for small, _ in pairs]) == [*range(6)]
     assert rdata.get([large for _, large in pairs]) == [bytes(300_000)] * 6
+
+
+@rdata.remote
+class Writer:
+    """Has a file open, and is part of a cycle."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w")
+        self.bound = self.write
+
+    def write(self, text: str) -> None:
+        self.file.write(text)
+
+    def leave(self) -> None:
+        try:
+            raise OSError
+        except OSError:
+            exit_actor()
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+@pytest.mark.parametrize("is_to_leave", [False, True])
+def test_an_actors_instance_is_finalised(is_to_leave: bool, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    writer = Writer.remote(path)
+    rdata.get(writer.write.remote("not lost"))
+    if is_to_leave:
+        writer.leave.remote()
+    del writer
+    rdata.put(None)  # the inline runtime lets go at the next call
+    gc.collect()  # and its actors live in this process
+    assert eventually(lambda: path.read_text() == "not lost")
 
 
 def num_workers() -> int:
