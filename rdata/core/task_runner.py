@@ -343,8 +343,6 @@ class TaskRunner:
         try:
             items = streamed_items(self._invoke(call, adopted), message.name)
             while (item := self._call(next, items, _END)) is not _END:
-                if call.is_cancelled:  # its own code may be too short to be interrupted
-                    raise KeyboardInterrupt
                 if index >= message.num_delivered:
                     self._await_consumer(call, index)
                     if call.is_stopped:
@@ -411,8 +409,10 @@ class TaskRunner:
 
     def _call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run user code; a cancel interrupts this and nothing else."""
-        self._is_in_user_code = True
         try:
+            self._is_in_user_code = True
+            if self._running is not None and self._running.is_cancelled:  # before this
+                raise KeyboardInterrupt
             return function(*args, **kwargs)
         finally:
             self._is_in_user_code = False

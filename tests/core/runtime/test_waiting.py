@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -231,6 +232,40 @@ def test_a_task_that_runs_is_cancelled(gate: Any) -> None:
     rdata.cancel(ref)
     with pytest.raises(TaskCancelledError):
         rdata.get(ref, timeout=20)
+
+
+class Arriving:
+    """An argument that takes until the call is interrupted to be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return await_interrupt, (self.path,)
+
+
+def await_interrupt(path: Path) -> None:
+    has_come = threading.Event()
+    handler = signal.signal(signal.SIGINT, lambda *_: has_come.set())
+    path.touch()
+    has_come.wait(20)
+    signal.signal(signal.SIGINT, handler)
+
+
+@rdata.remote
+class Reader:
+    def read(self, value: Any) -> None: ...
+
+
+@pytest.mark.parametrize("is_method", [False, True])
+def test_a_task_that_still_gets_its_arguments_is_cancelled(is_method: bool, tmp_path: Path) -> None:
+    reader = Reader.remote()
+    call = reader.read.remote if is_method else rdata.remote(lambda value: None).remote
+    ref = call(Arriving(tmp_path / "begun"))
+    assert eventually((tmp_path / "begun").exists)
+    rdata.cancel(ref)
+    with pytest.raises(TaskCancelledError):
+        rdata.get(ref, timeout=30)
 
 
 def test_a_task_that_has_not_started_is_cancelled(gate: Any) -> None:
