@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -92,7 +93,7 @@ class ActorClass:
             name: Arity(
                 each,
                 f"{cls.__name__}.{name}",
-                is_method=inspect.isfunction(inspect.getattr_static(cls, name)),
+                is_method=_takes_self(inspect.getattr_static(cls, name)),
             )
             for name, each in _methods(cls)
         }
@@ -252,6 +253,13 @@ def _methods(cls: type[Any]) -> list[tuple[str, Any]]:
     return methods
 
 
+def _takes_self(member: Any) -> bool:
+    """Whether an instance hands itself to this attribute of its class when it is called."""
+    if isinstance(member, staticmethod | classmethod | types.ClassMethodDescriptorType):
+        return False
+    return hasattr(type(member), "__get__")
+
+
 def _default_options(member: Any, name: str) -> MethodOptions:
     plain = inspect.unwrap(member)
     is_generator = inspect.isgeneratorfunction(plain)
@@ -261,8 +269,7 @@ def _default_options(member: Any, name: str) -> MethodOptions:
 
 def _refuse_async(cls: type[Any]) -> None:
     for name, member in _methods(cls):
-        plain = inspect.unwrap(member)
-        if inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain):
+        if inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member):
             raise TypeError(
                 f"{cls.__name__}.{name} is async, and rdata has no async actors yet: make it a "
                 "plain method that calls asyncio.run(...)"

@@ -143,12 +143,12 @@ def _made_remote(target: Any, options: dict[str, Any]) -> RemoteFunction | Actor
         raise TypeError(f"{target!r} is remote already; .options(...) changes its options")
     if not callable(target):
         raise TypeError(f"@rdata.remote takes a function or a class, not {target!r}")
-    plain = inspect.unwrap(target)
-    if inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain):
+    if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
+        name = getattr(target, "__qualname__", repr(target))
         raise TypeError(
-            f"{plain.__qualname__} is an async function, which rdata does not run as a task yet: "
+            f"{name} is an async function, which rdata does not run as a task yet: "
             "make it a plain function that calls asyncio.run(...)"
         )
-    is_generator = inspect.isgeneratorfunction(plain)
+    is_generator = inspect.isgeneratorfunction(inspect.unwrap(target))
     base = TaskOptions(num_returns="streaming" if is_generator else 1)
     return RemoteFunction(target, task_options(base, options))

@@ -25,7 +25,8 @@ class Arity:
         self.min_count, self.max_count = 0, sys.maxsize
         self._signature: inspect.Signature | None = None
         try:
-            signature = inspect.signature(target)
+            # That of a wrapper itself, which may take other arguments than what it wraps.
+            signature = inspect.signature(target, follow_wrapped=False)
         except (TypeError, ValueError):  # built-in functions have none: the call itself tells
             return
         parameters = list(signature.parameters.values())

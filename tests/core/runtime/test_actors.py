@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -330,3 +331,28 @@ def test_an_actor_uses_tasks_and_actors_of_its_own() -> None:
             return rdata.get(last)
 
     assert rdata.get(Boss.remote().work.remote(4)) == 12
+
+
+class Shelf(dict[str, int]):
+    """Its methods are of kinds other than functions."""
+
+    def scaled(self, by: int, x: int) -> int:
+        return by * x + len(self)
+
+    twice = functools.partialmethod(scaled, 2)
+    kept = functools.lru_cache(scaled)
+    power = functools.partial(pow, 2)
+    largest = max
+
+    def __hash__(self) -> int:  # type: ignore[override]  # lru_cache wants it
+        return id(self)
+
+
+def test_methods_that_are_no_functions() -> None:
+    shelf = rdata.remote(Shelf).remote({"a": 5})
+    assert rdata.get([shelf.get.remote("a"), shelf.get.remote("b", 6)]) == [5, 6]
+    assert rdata.get([shelf.twice.remote(4), shelf.kept.remote(3, x=4)]) == [9, 13]
+    assert rdata.get([shelf.power.remote(3), shelf.largest.remote(4, 7)]) == [8, 7]
+    assert rdata.get(shelf.fromkeys.remote("xy", 1)) == {"x": 1, "y": 1}
+    with pytest.raises(TypeError):
+        rdata.get(shelf.get.remote("a", 1, 2))

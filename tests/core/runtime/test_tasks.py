@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import operator
 import threading
@@ -239,6 +240,34 @@ def test_a_decorated_function() -> None:
 
     assert rdata.get(three.remote()) == 6
     assert three.__name__ == "three"
+
+
+def test_a_wrapper_takes_other_arguments_than_what_it_wraps() -> None:
+    def with_session(function: Any) -> Any:
+        @functools.wraps(function)
+        def run(*args: Any) -> Any:
+            return function("session", *args)
+
+        return run
+
+    def waiting(function: Any) -> Any:
+        @functools.wraps(function)
+        def run(*args: Any) -> Any:
+            return asyncio.run(function(*args))
+
+        return run
+
+    @rdata.remote
+    @with_session
+    def ask(session: str, question: str) -> str:
+        return f"{session}: {question}"
+
+    @rdata.remote
+    @waiting
+    async def answer(x: int) -> int:
+        return x + 1
+
+    assert rdata.get([ask.remote("?"), answer.remote(41)]) == ["session: ?", 42]
 
 
 def test_remote_functions_call_themselves_and_each_other() -> None:
