@@ -8,6 +8,7 @@ block one another.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import threading
@@ -141,9 +142,11 @@ class Connection:
     def _receive(self, targets: Sequence[memoryview]) -> int:
         if not self._is_unix:
             return self.sock.recvmsg_into(targets)[0]
-        size, ancillary, _, _ = self.sock.recvmsg_into(
+        size, ancillary, flags, _ = self.sock.recvmsg_into(
             targets, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
         )
+        if flags & socket.MSG_CTRUNC:  # descriptors came that this process may not have
+            raise OSError(errno.EMFILE, "more open files are needed than are allowed (ulimit -n)")
         for level, kind, body in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received = array.array("i")

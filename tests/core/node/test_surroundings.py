@@ -104,6 +104,23 @@ def test_the_program_holds_more_large_values_than_it_may_open_files_at_first() -
         program.run()
 
 
+def test_the_program_holds_more_large_values_than_it_may_open_files_at_all() -> None:
+    with Program(
+        """
+        import resource
+        import numpy as np
+        rdata.init(num_cpus=1, object_store_memory=1 << 30)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        try:
+            kept = [rdata.put(np.zeros(1 << 22, np.uint8)) for _ in range(50)]
+        except rdata.exceptions.NodeDiedError as error:
+            report(said=str(error))
+        """
+    ) as program:
+        assert "more open files are needed than are allowed" in program.report()["said"]
+        program.run()
+
+
 def test_standard_descriptors_are_closed() -> None:
     with Program(
         """
