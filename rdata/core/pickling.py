@@ -168,6 +168,8 @@ def _own_reducer(kind: type) -> _Reducer | None:
         return _reduce_table
     if "pyarrow" in sys.modules and kind is pa.RecordBatch:
         return _reduce_record_batch
+    if "pyarrow" in sys.modules and issubclass(kind, pa.Array):
+        return _reduce_column
     return None
 
 
@@ -216,6 +218,12 @@ def _reduce_table(table: pa.Table) -> Any:
 
 def _reduce_record_batch(batch: pa.RecordBatch) -> Any:
     return _read_record_batch, (_as_ipc(batch),)
+
+
+def _reduce_column(column: pa.Array[Any]) -> Any:
+    # Arrow pickles the memory that a slice was cut of, as a whole.
+    is_slice = column.get_total_buffer_size() > 2 * column.nbytes
+    return (pa.concat_arrays([column]) if is_slice else column).__reduce_ex__(PROTOCOL)
 
 
 def copy_of_table(value: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
