@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.machinery import ExtensionFileLoader
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,33 @@ class LazyModule(ModuleType):
     """Stands for a module until an attribute of it is asked for."""
 
     def __getattr__(self, name: str) -> Any:
-        module = importlib.import_module(self.__name__)
+        module = _imported(self.__name__)
         value = getattr(module, name)
         self.__dict__[name] = value  # the next access does not come here
         return value
+
+
+def _imported(name: str) -> ModuleType:
+    """Import it. What is cancelled amid that can be imported again.
+
+    Python takes back a module whose import fails, but none that this one has imported: a package
+    would find its own parts, and they would not become attributes of it again.
+    """
+    try:
+        return importlib.import_module(name)
+    except BaseException:
+        parts = {
+            part: sys.modules[part] for part in list(sys.modules) if part.startswith(f"{name}.")
+        }
+        # Extension modules are loaded once a process, and so are left as they are.
+        if name not in sys.modules and not any(map(_is_extension, parts.values())):
+            for part in parts:
+                del sys.modules[part]
+        raise
+
+
+def _is_extension(module: ModuleType) -> bool:
+    return isinstance(getattr(module, "__loader__", None), ExtensionFileLoader)
 
 
 def is_loaded(name: str) -> bool:
