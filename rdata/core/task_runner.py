@@ -439,7 +439,7 @@ class TaskRunner:
     def _exit(self, error: SystemExit) -> NoReturn:
         """User code wants this process to end: so it does, once what the code held is gone."""
         link: BaseException | None = error
-        while link is not None:
+        while link is not None and link.__traceback__ is not None:  # they may go round
             BaseException.with_traceback(link, None)
             link = link.__context__
         self._finalise_actor()

@@ -145,13 +145,13 @@ class Connection:
         size, ancillary, flags, _ = self.sock.recvmsg_into(
             targets, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
         )
-        if flags & socket.MSG_CTRUNC:  # descriptors came that this process may not have
-            raise OSError(errno.EMFILE, "more open files are needed than are allowed (ulimit -n)")
         for level, kind, body in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received = array.array("i")
                 received.frombytes(body[: len(body) - len(body) % received.itemsize])
                 self.fds.extend(received)
+        if flags & socket.MSG_CTRUNC:  # more came than this process may have
+            raise OSError(errno.EMFILE, "more open files are needed than are allowed (ulimit -n)")
         return size
 
     def _step_handshake(self) -> bool:
