@@ -197,11 +197,25 @@ def dask_jobs() -> dict[str, Job]:
     return {"copy": copy, "clean": cleaned, "loop": loop}
 
 
-class BareProcesses(AbstractContextManager["BareProcesses"]):
-    """The yardstick of the loop: two forked processes, each with half of the files, and no more."""
+def arrow_jobs() -> dict[str, Job]:
+    csv, parquet = (importlib.import_module(f"pyarrow.{name}") for name in ("csv", "parquet"))
+    alone = csv.ReadOptions(use_threads=False)
 
-    def __init__(self) -> None:
-        self.jobs = pandas_jobs()  # imported before the fork, as a warm worker has it
+    def copy(paths: Sequence[str], pattern: str, out: str) -> float:
+        Path(out).mkdir(exist_ok=True)
+        for path in paths:
+            table = csv.read_csv(path, read_options=alone)
+            parquet.write_table(table, Path(out, f"{Path(path).stem}.parquet"))
+        return 0.0
+
+    return {"copy": copy}
+
+
+class BareProcesses(AbstractContextManager["BareProcesses"]):
+    """A yardstick: two forked processes, each with half of the files, and no more."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job  # what it needs is imported before the fork, as a warm worker has it
         context = multiprocessing.get_context("fork")
         self.pipes, self.processes = [], []
         for _ in range(NUM_WORKERS):
@@ -212,13 +226,13 @@ class BareProcesses(AbstractContextManager["BareProcesses"]):
             self.processes.append(process)
 
     def serve(self, pipe: Any) -> None:
-        while (paths := pipe.recv()) is not None:
-            pipe.send((self.jobs["loop"](paths, "", ""), os.getpid()))
+        while (work := pipe.recv()) is not None:
+            pipe.send(self.job(*work))
 
-    def loop(self, paths: Sequence[str], pattern: str, out: str) -> float:
+    def run(self, paths: Sequence[str], pattern: str, out: str) -> float:
         for index, pipe in enumerate(self.pipes):
-            pipe.send(list(paths[index::NUM_WORKERS]))
-        return sum(float(pipe.recv()[0]) for pipe in self.pipes)
+            pipe.send((paths[index::NUM_WORKERS], pattern, out))
+        return sum(float(pipe.recv()) for pipe in self.pipes)
 
     def __exit__(self, *_: object) -> None:
         for pipe in self.pipes:
@@ -244,7 +258,8 @@ def start(system: str, job: str, stack: ExitStack, is_warm: bool) -> Job:
             warm_workers(api, ["pandas", "pyarrow.csv", "pyarrow.parquet"])
         return node_jobs(system)[job]
     if system == "bare":
-        return stack.enter_context(BareProcesses()).loop
+        jobs = pandas_jobs() if job == "loop" else arrow_jobs()
+        return stack.enter_context(BareProcesses(jobs[job])).run
     if system == "one core":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
         return pandas_jobs()[job]

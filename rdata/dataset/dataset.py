@@ -12,7 +12,7 @@ from rdata.dataset.batch import resolve_format, to_batch
 from rdata.dataset.batch import to_pandas as block_to_pandas
 from rdata.dataset.explain import explain
 from rdata.dataset.formats.output import SaveMode, output_job, save_mode
-from rdata.dataset.formats.parquet import parquet_sink
+from rdata.dataset.formats.parquet_sink import parquet_sink
 from rdata.dataset.function import annotated_format, user_function
 from rdata.dataset.iterate import batches_of, rows_of
 from rdata.dataset.logical import (

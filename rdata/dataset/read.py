@@ -19,7 +19,7 @@ from rdata.dataset.block import (
 from rdata.dataset.dataset import Dataset
 from rdata.dataset.formats.csv import csv_options
 from rdata.dataset.formats.csv_source import csv_source
-from rdata.dataset.formats.parquet import parquet_source
+from rdata.dataset.formats.parquet_source import parquet_source
 from rdata.dataset.formats.paths import PathArgument
 from rdata.dataset.formats.rows import range_source
 from rdata.dataset.logical import InMemory, Read

@@ -13,7 +13,7 @@ from rdata.dataset.block import concat, unify_schemas
 from rdata.dataset.bundle import Bundle
 from rdata.dataset.executor import execute, launcher_for
 from rdata.dataset.formats.output import SaveMode, WrittenFile
-from rdata.dataset.formats.parquet import ParquetSink
+from rdata.dataset.formats.parquet_sink import ParquetSink
 from rdata.dataset.iterate import blocks_of
 from rdata.dataset.logical import Aggregate as AggregateOperator
 from rdata.dataset.logical import (

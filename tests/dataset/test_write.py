@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +23,8 @@ import rdata
 from rdata.data import SaveMode
 from rdata.dataset.errors import InputFilesError, InputNotFoundError
 from rdata.dataset.formats.output import output_job
-from rdata.dataset.formats.parquet import PIECE_BYTES, ParquetSink, parquet_source
+from rdata.dataset.formats.parquet_sink import ParquetSink
+from rdata.dataset.formats.parquet_source import PIECE_BYTES, parquet_source
 from rdata.errors import DataError, OptionError
 
 pytestmark = pytest.mark.usefixtures("local")
@@ -449,3 +452,17 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, url: str, r
     path = url.format(folder=tmp_path)
     with pytest.raises(OptionError, match=f"^{path}.* cannot be written to: .*{reason}"):
         rdata.range(3).write_parquet(path)
+
+
+def test_a_file_that_cannot_grow_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    """The limit stands for a full disk: files are written up to it, and not beyond."""
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = rdata.range(1 << 20)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(OSError, match=f"File too large.*{tmp_path / 'out'}") as caught:
+            rows.write_parquet(tmp_path / "out", compression=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert not list(tmp_path.rglob("*.parquet"))
