@@ -8,7 +8,7 @@ written down here a second time, so that a test can compare.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -118,17 +118,22 @@ class Cluster:
 
     def _note_risks(self, victim: Process) -> None:
         """What lived by the dead one's hold only, for somebody whom its owner does not know yet."""
-        endangered = [
-            object_id for object_id in victim.holds() if self._may_be_uncovered(object_id)
-        ]
+        held = self._with_inside(victim.holds())
+        endangered = [object_id for object_id in held if self._may_be_uncovered(object_id)]
         for outer, owner in self.known.items():
             if owner == victim.id and any(p.knows(outer) for p in self.processes.values()):
                 endangered += self.inside.get(outer, ())  # their values are known elsewhere
-        while endangered:
-            object_id = endangered.pop()
-            if object_id not in self.at_risk:
-                self.at_risk.add(object_id)
-                endangered += self.inside.get(object_id, ())
+        self.at_risk |= self._with_inside(endangered)
+
+    def _with_inside(self, objects: Iterable[bytes]) -> set[bytes]:
+        """These, and all that is in their values, at any depth."""
+        found, waiting = set(), list(objects)
+        while waiting:
+            object_id = waiting.pop()
+            if object_id not in found:
+                found.add(object_id)
+                waiting += self.inside.get(object_id, ())
+        return found
 
     def _may_be_uncovered(self, object_id: bytes) -> bool:
         under_way = (ref for queue in self.channels.values() for ref in _refs_in(queue))
@@ -144,15 +149,7 @@ class Cluster:
 
     def reaches(self, start: bytes, goal: bytes) -> bool:
         """Whether `goal` is in the value of `start`, or in one inside it, at any depth."""
-        seen, waiting = set(), [start]
-        while waiting:
-            object_id = waiting.pop()
-            if object_id == goal:
-                return True
-            if object_id not in seen:
-                seen.add(object_id)
-                waiting += self.inside.get(object_id, ())
-        return False
+        return goal in self._with_inside([start])
 
     def holders(self, object_id: bytes) -> list[Process]:
         """The living processes that hold the object in any way."""

@@ -290,3 +290,26 @@ def test_what_was_taken_out_outlives_the_outer_object() -> None:
     assert receiver.refs == [inner]
     assert not sender.knows(outer[0])
     world.finish()
+
+
+def test_who_waits_for_a_value_hears_when_only_a_dead_process_held_it() -> None:
+    """Its owner cannot know yet that the one who waits holds it, too."""
+    world = World()
+    owner, lender, waiter = world.living()
+    owner.submit(waiter.id, [], [])
+    (result,) = owner.refs
+    owner.submit(lender.id, [result], [])
+    world.deliver_all(_first)
+    lender.begin(lender.inbox[0])
+    lender.end(lender.running[0], [], [], is_stored=False)
+    world.deliver_all(_first)
+    lender.submit(waiter.id, [result], [])
+    world.deliver_all(_first)
+    waiter.begin(waiter.inbox[-1])
+    owner.drop(result)
+    waiter.submit(owner.id, [], [result])
+    world.settle_channel((waiter.id, owner.id))
+    world.cluster.kill(lender.id, lambda count: count)
+    world.cluster.deliver_notice((lender.id, owner.id))
+    assert not owner.knows(result[0])
+    world.finish()

@@ -201,9 +201,12 @@ class ObjectTable:
             for callback in callbacks:
                 callback(value)
         if entry.fetchers:
-            for process in entry.fetchers:
-                self._peers.reply(process, m.Fetched(object_id, True, value))
-            entry.fetchers = None
+            self._answer_fetchers(entry, m.Fetched(object_id, True, value))
+
+    def _answer_fetchers(self, entry: ObjectEntry, answer: m.Fetched) -> None:
+        fetchers, entry.fetchers = entry.fetchers, None
+        for process in fetchers or ():
+            self._peers.reply(process, answer)
 
     @property
     def inline_limit(self) -> int:
@@ -277,7 +280,7 @@ class ObjectTable:
         """A borrower asks for the value."""
         entry = self._entries.get(object_id)
         if entry is None:
-            self._peers.reply(process, m.Fetched(object_id, False, m.Value(m.Value.ERROR)))
+            self._peers.reply(process, _unknown(object_id))
         elif entry.value is not None:
             self._peers.reply(process, m.Fetched(object_id, True, entry.value))
         else:
@@ -360,8 +363,11 @@ class ObjectTable:
         if self.on_freed is not None:
             self.on_freed(object_id)
         entry = self._entries.pop(object_id, None)
-        value = None if entry is None else entry.value
-        if entry is None or value is None:
+        if entry is None:
+            return
+        value = entry.value
+        if value is None:  # who lent it has died before whoever waits for it was known as a holder
+            self._answer_fetchers(entry, _unknown(object_id))
             return
         if value.size > _SMALL:
             self._count(entry, -1)
@@ -369,6 +375,11 @@ class ObjectTable:
             self._ownership.drop(inner)
         if value.kind == m.Value.STORED:
             self._to_free[value.node].append(object_id)
+
+
+def _unknown(object_id: bytes) -> m.Fetched:
+    """The answer of an owner that does not know the object any more."""
+    return m.Fetched(object_id, False, m.Value(m.Value.ERROR))
 
 
 def _lost(object_id: bytes, why: str) -> m.Value:
