@@ -33,6 +33,8 @@ from rdata.errors import RdataError, TaskCancelledError, describe
 
 _FLUSH_AFTER_S = 0.032  # replies of so much work go together; longer: those of short tasks late
 _MAX_BATCH_BYTES = 256 * 1024
+_IMPORT_S = 10.0  # so long may one go on in a task that is cancelled; longer: it may well hang
+_SIGNAL_EVERY_S = 0.02
 
 
 _END = object()
@@ -158,10 +160,20 @@ class TaskRunner:
             if call.message.id == task:
                 call.is_cancelled = True
                 if call is self._running:
-                    signal.pthread_kill(self._main_thread, signal.SIGINT)
+                    interrupts = self._runtime.interrupts
+                    interrupts.spares_imports_until = time.monotonic() + _IMPORT_S
+                    self._interrupt(call, interrupts.num_raised)
                     if recursive:
                         self._runtime.actors.cancel_children(task)
                 self._wake(self._taken)
+
+    def _interrupt(self, call: _Call, num_raised: int) -> None:
+        """Signal the main thread, again and again until it has raised, for imports are spared."""
+        if call is self._running and self._runtime.interrupts.num_raised == num_raised:
+            signal.pthread_kill(self._main_thread, signal.SIGINT)
+            self._runtime.loop.call_later(
+                _SIGNAL_EVERY_S, lambda: self._interrupt(call, num_raised)
+            )
 
     def _known_calls(self) -> Iterator[_Call]:
         if self._running is not None:

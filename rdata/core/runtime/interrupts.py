@@ -15,6 +15,7 @@ from types import FrameType
 from rdata.core.wire.loop import Loop
 
 _GUARD_EVERY_S = 0.05  # asking Python for the handler takes 2 µs
+_IMPORT_MACHINERY = "<frozen importlib._bootstrap>"  # the file of its frames
 
 
 class Interrupts:
@@ -24,6 +25,8 @@ class Interrupts:
         """`may_raise`: whether a signal counts now."""
         self.is_pending = False  # one came while the lock was held: `check` is to follow
         self.is_due: Callable[[], bool] | None = None  # whether one must have come
+        self.num_raised = 0
+        self.spares_imports_until = 0.0  # until then, one that comes amid an import is dropped
         self._lock = lock
         self._loop = loop
         self._may_raise = may_raise
@@ -46,6 +49,7 @@ class Interrupts:
         is_due = self.is_pending or (self.is_due is not None and self.is_due())
         if is_due and threading.get_ident() == _main_thread():
             self.is_pending = False
+            self.num_raised += 1
             raise KeyboardInterrupt
 
     def is_locked(self) -> bool:
@@ -65,9 +69,22 @@ class Interrupts:
             return
         if self.is_locked() or threading.get_ident() in self._loop.busy:
             self.is_pending = True
-        else:
+        elif time.monotonic() >= self.spares_imports_until or not _is_importing(frame):
+            self.num_raised += 1
             raise KeyboardInterrupt
 
 
 def _main_thread() -> int | None:
     return threading.main_thread().ident
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether an import is under way, which would leave a module that is loaded in part.
+
+    Python takes it back, but neither its submodules nor what extensions have in C.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT_MACHINERY:
+            return True
+        frame = frame.f_back
+    return False

@@ -187,3 +187,50 @@ def test_random_numbers_differ_between_workers() -> None:
         """
     ) as program:
         program.run()
+
+
+CANCELLED_IMPORT = {
+    "slow.py": """
+        import time
+        from pathlib import Path
+
+        with Path(__file__).with_name("log").open("a") as log:
+            print("begun", file=log, flush=True)
+            for _ in range(50):
+                time.sleep(0.01)
+            print("ended", file=log)
+        """,
+    "script.py": """
+        import time
+        from pathlib import Path
+        import rdata
+
+        LOG = Path(__file__).with_name("log")
+
+        @rdata.remote
+        def load(pause_s):
+            import slow
+            time.sleep(pause_s)
+            return LOG.read_text()
+
+        if __name__ == "__main__":
+            rdata.init(num_cpus=1)
+            ref = load.remote(60)
+            while not LOG.exists():
+                time.sleep(0.01)
+            rdata.cancel(ref)
+            try:
+                rdata.get(ref, timeout=30)
+            except rdata.exceptions.TaskCancelledError:
+                pass
+            else:
+                raise AssertionError("it was not cancelled")
+            assert rdata.get(load.remote(0)) == "begun\\nended\\n"
+        """,
+}
+
+
+def test_a_cancel_amid_an_import_waits_for_its_end(tmp_path: Path) -> None:
+    write(tmp_path, CANCELLED_IMPORT)
+    with Program(command=[str(tmp_path / "script.py")]) as program:
+        program.run()
