@@ -111,9 +111,9 @@ def cancel(ref: Waitable, *, force: bool = False, recursive: bool = True) -> Non
     """Stop the task that makes `ref`; nothing if it has finished.
 
     A task that has not started never will; one that runs gets a KeyboardInterrupt (amid an import,
-    at its end or after 10 s), or with `force` its process is ended. `get` raises
-    TaskCancelledError then. Any process that was given
-    the reference may cancel; the one that submitted the task is asked to, which is not waited for.
+    at its end or after 10 s), or with `force` its process is ended. `get` raises TaskCancelledError
+    then. Any process that was given the reference may cancel; the one that submitted the task is
+    asked to, which is not waited for.
 
     The tasks and actors' calls that it has submitted, on its own thread and not on others, and that
     have not finished are cancelled as well, and theirs; not with `recursive=False`. What a process
