@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import sys
 import threading
 import time
@@ -33,8 +32,6 @@ from rdata.errors import RdataError, TaskCancelledError, describe
 
 _FLUSH_AFTER_S = 0.032  # replies of so much work go together; longer: those of short tasks late
 _MAX_BATCH_BYTES = 256 * 1024
-_IMPORT_S = 10.0  # so long may one go on in a task that is cancelled; longer: it may well hang
-_SIGNAL_EVERY_S = 0.02
 
 
 _END = object()
@@ -158,22 +155,15 @@ class TaskRunner:
     def _cancel(self, task: bytes, recursive: bool) -> None:
         for call in self._known_calls():
             if call.message.id == task:
-                call.is_cancelled = True
+                is_first, call.is_cancelled = not call.is_cancelled, True
                 if call is self._running:
-                    interrupts = self._runtime.interrupts
-                    interrupts.spares_imports_until = time.monotonic() + _IMPORT_S
-                    self._interrupt(call, interrupts.num_raised)
+                    self._interrupt(call, is_first)
                     if recursive:
                         self._runtime.actors.cancel_children(task)
                 self._wake(self._taken)
 
-    def _interrupt(self, call: _Call, num_raised: int) -> None:
-        """Signal the main thread, again and again until it has raised, for imports are spared."""
-        if call is self._running and self._runtime.interrupts.num_raised == num_raised:
-            signal.pthread_kill(self._main_thread, signal.SIGINT)
-            self._runtime.loop.call_later(
-                _SIGNAL_EVERY_S, lambda: self._interrupt(call, num_raised)
-            )
+    def _interrupt(self, call: _Call, is_first: bool) -> None:
+        self._runtime.interrupts.send(lambda: call is self._running, is_first=is_first)
 
     def _known_calls(self) -> Iterator[_Call]:
         if self._running is not None:

@@ -36,9 +36,9 @@ def main(control: socket.socket, process_id: bytes) -> None:
     )
     runner = TaskRunner(runtime)
     runtime.host = runner
-    runtime.interrupts.is_due = runner.may_interrupt
     runtimes.install(runtime)
     runtime.interrupts.guard()
+    runtime.interrupts.hear_of_lost()
     runtime.start(control)
     runner.run()
 

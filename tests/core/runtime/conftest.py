@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import rdata
+from tests.core.runtime.gate import Gate
 
 
 @pytest.fixture(scope="module", params=["inline", "cluster"])
@@ -26,3 +28,11 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
     """The runtime whose tasks go on while the caller does something else."""
     with rdata.init(num_cpus=2, resources={"widget": 2}):
         yield
+
+
+@pytest.fixture
+def gate() -> Iterator[Any]:
+    """Shut, until the test or its end opens it."""
+    gate = Gate.remote()
+    yield gate
+    gate.open.remote()
