@@ -5,8 +5,8 @@ that take and return 100 KB ≥ 10 x Ray, without a stall; a tree of waiting tas
 
 How far 100 KB can get is measured beside them: one core calls the function where the payloads
 are, and two bare processes get one payload at a time through a pipe, in whatever order. All do it
-twice, since the results are kept, 200 MB: the kernel clears such memory for a process once, which
-takes a third to a half of the first time.
+twice, since the results are kept, 200 MB: the first time includes what the kernel, and below it the
+host of a virtual machine, take to provide so much memory.
 """
 
 from __future__ import annotations

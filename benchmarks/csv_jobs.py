@@ -248,6 +248,7 @@ PEER_JOBS: dict[str, Callable[[], dict[str, Job]]] = {
     "daft": daft_jobs,
     "dask": dask_jobs,
 }
+BARE_JOBS = {"copy": arrow_jobs, "loop": pandas_jobs}
 
 
 def start(system: str, job: str, stack: ExitStack, is_warm: bool) -> Job:
@@ -258,8 +259,7 @@ def start(system: str, job: str, stack: ExitStack, is_warm: bool) -> Job:
             warm_workers(api, ["pandas", "pyarrow.csv", "pyarrow.parquet"])
         return node_jobs(system)[job]
     if system == "bare":
-        jobs = pandas_jobs() if job == "loop" else arrow_jobs()
-        return stack.enter_context(BareProcesses(jobs[job])).run
+        return stack.enter_context(BareProcesses(BARE_JOBS[job]()[job])).run
     if system == "one core":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
         return pandas_jobs()[job]

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import rdata
 from rdata.data import SaveMode
@@ -466,3 +467,43 @@ def test_a_file_that_cannot_grow_is_an_error_that_names_the_folder(tmp_path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.errno == errno.EFBIG
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_of_two_faults_the_first_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function fails when rows are written already, and then closing the file does."""
+    monkeypatch.setattr("rdata.dataset.formats.parquet_sink.ROW_GROUP_BYTES", 1)
+    written = []
+
+    def fail_late(batch: dict[str, Any]) -> dict[str, Any]:
+        if written:
+            raise KeyError("mine")
+        written.append(len(batch["n"]))
+        return batch
+
+    rows = rdata.from_arrow(pa.table({"n": np.arange(1 << 14)}))
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, hard))
+    try:
+        with pytest.raises(KeyError, match="mine"):
+            rows.map_batches(fail_late, batch_size=1 << 13).write_parquet(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert written == [1 << 13]
+
+
+def test_a_fault_without_a_number_keeps_its_text() -> None:
+    class Full(MemoryFileSystem):  # type: ignore[misc]
+        protocol = "full"
+
+        def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+            file = io.BytesIO()
+            file.write = self.refuse  # type: ignore[method-assign, assignment]
+            return file
+
+        def refuse(self, data: Any) -> int:
+            raise PermissionError("the bucket's quota is exceeded")
+
+    fsspec.register_implementation("full", Full, clobber=True)
+    with pytest.raises(PermissionError, match="the bucket's quota is exceeded") as caught:
+        rdata.range(3).write_parquet("full://out")
+    assert "write_parquet(full://out)" in caught.value.__notes__[0]

@@ -366,7 +366,8 @@ class ObjectTable:
         if entry is None:
             return
         value = entry.value
-        if value is None:  # who lent it has died before whoever waits for it was known as a holder
+        if value is None:  # it was dropped before it was made
+            # Whoever waits for it even so was not known as a holder, and who lent it has died.
             self._answer_fetchers(entry, _unknown(object_id))
             return
         if value.size > _SMALL:

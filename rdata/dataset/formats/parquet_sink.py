@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any
@@ -40,21 +40,16 @@ class ParquetSink(Struct, frozen=True):
     def consume(self, task_index: int, blocks: Iterator[pa.Table]) -> list[WrittenFile]:
         """See `Sink`: the files written, under temporary names; none for no columns."""
         files: list[WrittenFile] = []
-        writing: _Writing | None = None
-        try:
+        with ExitStack() as stack:
             for block in shape(blocks, self.label, ROW_GROUP_BYTES):
                 if not block.num_columns:
                     continue
-                if writing is None or not block.schema.equals(files[-1].schema):
-                    if writing is not None:
-                        writing.close()
+                if not files or not block.schema.equals(files[-1].schema):
+                    stack.close()
                     files.append(self.job.new_file(task_index, len(files), block.schema))
-                    writing = _Writing(self, files[-1], block)
+                    writing = stack.enter_context(_Writing(self, files[-1], block))
                 writing.write(block)
                 files[-1] = files[-1].with_rows(block.num_rows)
-        finally:
-            if writing is not None:
-                writing.close()
         return files
 
     def open_writer(self, output: Any, schema: pa.Schema, **arguments: Any) -> pq.ParquetWriter:
@@ -66,20 +61,20 @@ class ParquetSink(Struct, frozen=True):
     def write_nothing(self) -> WrittenFile:
         """Write a file without rows and columns: what readers of the folder need at least."""
         file = self.job.new_file(0, 0, pa.schema([]))
-        _Writing(self, file, no_rows(file.schema)).close()
+        with _Writing(self, file, no_rows(file.schema)):
+            pass
         return file
 
     def recast(self, file: WrittenFile, schema: pa.Schema) -> WrittenFile:
         """Write a file again, with the schema that the other files of the job have."""
         recast = self.job.recast_file(file, schema)
-        with open_parquet(file.temporary_path, self.job.storage_options) as written:
-            writing = _Writing(self, recast, no_rows(schema))
-            try:
-                for batch in written.iter_batches(use_threads=False):
-                    table = plain(pa.Table.from_batches([batch]))
-                    writing.write(conform(table, schema, self.label))
-            finally:
-                writing.close()
+        with (
+            open_parquet(file.temporary_path, self.job.storage_options) as written,
+            _Writing(self, recast, no_rows(schema)) as writing,
+        ):
+            for batch in written.iter_batches(use_threads=False):
+                table = plain(pa.Table.from_batches([batch]))
+                writing.write(conform(table, schema, self.label))
         return recast
 
 
@@ -167,23 +162,37 @@ def _is_plain(type: pa.DataType) -> bool:
 
 
 class _Writing:
-    """A file being written; its rows will be like those of `sample`."""
+    """A file being written, complete with the end of the block; its rows are like `sample`'s."""
 
     def __init__(self, sink: ParquetSink, file: WrittenFile, sample: pa.Table) -> None:
         self._label = sink.label
         self._folder = sink.job.shown_folder
         self._row_group_size = sink.row_group_size
         self._fixed = [each.name for each in file.schema if _has_fixed_lists(each.type)]
-        self._output = open_output(file.temporary_path, sink.job.storage_options)
         dictionaries = _repetitive_columns(sample)
+        self._output = open_output(file.temporary_path, sink.job.storage_options)
         try:
-            self._writer = sink.open_writer(self._output, file.schema, use_dictionary=dictionaries)
+            with self._faults_named():
+                self._writer = sink.open_writer(
+                    self._output, file.schema, use_dictionary=dictionaries
+                )
         except BaseException as error:
-            self._output.close()
+            with suppress(Exception):  # that the writer failed counts
+                self._output.close()
             if isinstance(error, pa.ArrowNotImplementedError):
                 column = _unwritable_column(file.schema)
                 raise DataError(f"{sink.label}: column {column!r}: {error}") from error
             raise
+
+    def __enter__(self) -> _Writing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._close()
+        else:
+            with suppress(Exception):  # what has ended the block counts; the file is of no use
+                self._close()
 
     def write(self, block: pa.Table) -> None:
         """Add rows, in row groups of their own."""
@@ -197,11 +206,10 @@ class _Writing:
         with self._faults_named():
             self._writer.write_table(block, row_group_size=self._row_group_size)
 
-    def close(self) -> None:
-        """Write the footer."""
+    def _close(self) -> None:
         with self._faults_named():
             try:
-                self._writer.close()
+                self._writer.close()  # which writes the footer
             finally:
                 self._output.close()
 
@@ -211,7 +219,10 @@ class _Writing:
         try:
             yield
         except OSError as error:
-            error.filename = error.filename or self._folder
+            if error.errno is None:  # then it would be shown by its file name only
+                error.add_note(f"while {self._label} ran")
+            else:
+                error.filename = error.filename or self._folder
             raise
 
 
