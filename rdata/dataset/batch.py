@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from rdata.dataset.block import plain, rows_only
-from rdata.dataset.values import OldTypes, column_of
+from rdata.dataset.values import OldTypes, column_of, unshared
 from rdata.errors import DataError, OptionError
 from rdata.lazy import is_loaded, np, pa, pd
 
@@ -157,10 +157,14 @@ def _to_pandas_nullable(block: pa.Table, nullable: list[int]) -> pd.DataFrame:
 # -- batch → block ---------------------------------------------------------------------------------
 
 
-def to_block(batch: Any, origin: str, old: OldTypes | None = None) -> pa.Table:
+def to_block(
+    batch: Any, origin: str, old: OldTypes | None = None, *, may_share: bool = False
+) -> pa.Table:
     """Make a block of what user code gave: a dict of columns, a DataFrame or an Arrow table.
 
     What is Arrow stays as it is; for other columns, `old` has the types that they may get back.
+    Those are copied, for the function may fill the same arrays again, unless they `may_share` their
+    memory with the block.
 
     Raises `DataError`, naming `origin` (the operator and its function) and the column, for
     anything else, columns of different lengths, and values without an Arrow type.
@@ -171,9 +175,9 @@ def to_block(batch: Any, origin: str, old: OldTypes | None = None) -> pa.Table:
     if isinstance(batch, pa.RecordBatch):
         return to_block(pa.Table.from_batches([batch]), origin)
     if isinstance(batch, Mapping):
-        return _block_of_columns(batch, origin, old or {})
+        return _block_of_columns(batch, origin, old or {}, may_share)
     if is_loaded("pandas") and isinstance(batch, pd.DataFrame):
-        return _block_of_frame(batch, origin, old or {})
+        return _block_of_frame(batch, origin, old or {}, may_share)
     raise DataError(f"{origin} returned {_describe(batch)}; {_ADVICE}")
 
 
@@ -198,12 +202,15 @@ def _is_row(value: Any) -> bool:
     )
 
 
-def _block_of_columns(batch: Mapping[Any, Any], origin: str, old: OldTypes) -> pa.Table:
+def _block_of_columns(
+    batch: Mapping[Any, Any], origin: str, old: OldTypes, may_share: bool
+) -> pa.Table:
     if not batch:
         return pa.table({})
     _check_names(list(batch), origin)
     columns = {
-        name: column_of(values, name, origin, old.get(name)) for name, values in batch.items()
+        name: column_of(values if may_share else unshared(values), name, origin, old.get(name))
+        for name, values in batch.items()
     }
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -212,12 +219,12 @@ def _block_of_columns(batch: Mapping[Any, Any], origin: str, old: OldTypes) -> p
     return pa.table(columns)
 
 
-def _block_of_frame(frame: pd.DataFrame, origin: str, old: OldTypes) -> pa.Table:
+def _block_of_frame(frame: pd.DataFrame, origin: str, old: OldTypes, may_share: bool) -> pa.Table:
     if not len(frame.columns):
         return rows_only(len(frame))
     _check_names(list(frame.columns), origin)  # before a dict loses one of two
     # Column by column is faster than pyarrow's own way where there are many.
-    return _block_of_columns(dict(frame.items()), origin, old)
+    return _block_of_columns(dict(frame.items()), origin, old, may_share)
 
 
 def _check_names(names: list[Any], origin: str) -> None:

@@ -70,7 +70,7 @@ def from_pandas(
     for frame in frames:
         if not isinstance(frame, pd.DataFrame):
             raise OptionError(f"from_pandas takes DataFrames, not {type(frame).__name__}")
-    tables = [to_block(frame, "from_pandas") for frame in frames]
+    tables = [to_block(frame, "from_pandas", may_share=True) for frame in frames]
     return _of_tables("from_pandas", tables, override_num_blocks)
 
 

@@ -55,6 +55,15 @@ def column_of(values: Any, name: str, origin: str, old: OldType | None = None) -
     return _restored(values, column, old)
 
 
+def unshared(values: Any) -> Any:
+    """Copy an array that Arrow would take as it lies in memory, which others may write to."""
+    if isinstance(values, np.ndarray):
+        return values if values.dtype.kind == "O" else values.copy()
+    if is_loaded("pandas") and isinstance(values, pd.Series):
+        return values if values.dtype == object else values.copy()
+    return values
+
+
 def _check_is_column(values: Any, name: str, origin: str) -> None:
     is_table = isinstance(values, pa.Table) or (
         is_loaded("pandas") and isinstance(values, pd.DataFrame)

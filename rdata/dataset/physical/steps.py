@@ -27,7 +27,7 @@ from rdata.dataset.block import (
 from rdata.dataset.columns import renamed, require_columns
 from rdata.dataset.function import UserFunction
 from rdata.dataset.untouched import old_types
-from rdata.dataset.values import OldTypes, column_of
+from rdata.dataset.values import OldTypes, column_of, unshared
 from rdata.errors import DataError
 from rdata.lazy import pa
 
@@ -141,7 +141,7 @@ class AddColumnStep(Struct, frozen=True):
         if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
             values = [values] * block.num_rows  # one value for all rows, as in pandas
         old = old_types(block.schema, self.batch_format).get(self.column)
-        column = column_of(values, self.column, origin, old)
+        column = column_of(unshared(values), self.column, origin, old)
         if len(column) != block.num_rows:
             raise DataError(
                 f"{origin}: the function gave {len(column)} values for column {self.column!r}, "
@@ -168,7 +168,7 @@ class MapRowsStep(Struct, frozen=True):
 
         def make(rows: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
             with _named(origin):
-                results = [call(row) for row in rows]
+                results = [_copied(call(row)) for row in rows]
             for result in results:
                 if not isinstance(result, Mapping):
                     raise DataError(
@@ -178,6 +178,13 @@ class MapRowsStep(Struct, frozen=True):
             return results
 
         return _by_rows(make, origin)
+
+
+def _copied(row: Any) -> Any:
+    """A function may fill the same dict again for the next row."""
+    if type(row) is dict:  # as nearly always, and faster than to ask whether it is a Mapping
+        return row.copy()
+    return dict(row) if isinstance(row, Mapping) else row
 
 
 class FlatMapStep(Struct, frozen=True):
@@ -198,7 +205,7 @@ class FlatMapStep(Struct, frozen=True):
                 results: list[Mapping[str, Any]] = []
                 for row in rows:
                     for result in self._of_row(call, row, origin):
-                        results.append(result)
+                        results.append(_copied(result))
                         if len(results) == ROWS_AT_ONCE:
                             yield table_of_rows(results, origin, old)
                             results = []
