@@ -153,17 +153,21 @@ class TaskRunner:
         self._decoder.drop_forgotten(call.message.function for call in self._known_calls())
 
     def _cancel(self, task: bytes, recursive: bool) -> None:
-        for call in self._known_calls():
-            if call.message.id == task:
-                is_first, call.is_cancelled = not call.is_cancelled, True
-                if call is self._running:
-                    self._interrupt(call, is_first)
-                    if recursive:
-                        self._runtime.actors.cancel_children(task)
-                self._wake(self._taken)
-
-    def _interrupt(self, call: _Call, is_first: bool) -> None:
-        self._runtime.interrupts.send(lambda: call is self._running, is_first=is_first)
+        call = next((call for call in self._known_calls() if call.message.id == task), None)
+        if call is None:
+            return
+        is_first, call.is_cancelled = not call.is_cancelled, True
+        if call is self._running:
+            self._runtime.interrupts.send(lambda: call is self._running, is_first=is_first)
+            if recursive:
+                self._runtime.actors.cancel_children(task)
+            self._wake(self._taken)
+        elif not call.message.actor:
+            self._queue.remove(call)
+            values = [self._error(call, 0, KeyboardInterrupt())]
+            num_items = 0 if call.message.num_returns == m.Task.STREAMING else -1
+            self._reply(call, m.Reply(task, call.message.attempt, 0.0, values, num_items))
+            self._send_replies()
 
     def _known_calls(self) -> Iterator[_Call]:
         if self._running is not None:

@@ -162,8 +162,6 @@ class ActorTable:
                 break
             actor.queue.popleft()
             failed = fill_slots(self._objects, call) if call.slots else None
-            if call.is_cancelled:
-                continue
             if failed is not None:
                 self._finish(call, [failed])
                 continue
@@ -295,14 +293,17 @@ class ActorTable:
         if task_id in actor.sent:
             self._peers.send(actor.address, m.CancelTask(task_id, recursive))
         else:
+            actor.queue.remove(call)  # or what comes after it would wait for its arguments
             error = TaskCancelledError(f"call {call.message.name} was cancelled")
             self._finish(call, [_error(error)])
+            self._send_ready(actor)
+            self._end_if_unheld(actor)
         return True
 
     def cancel_children(self, parent: bytes) -> None:
         """Stop what the task `parent`, which runs here, has submitted and has not finished."""
-        for _, call in list(self._calls.values()):
-            if call.parent == parent and not call.is_cancelled:
+        for actor, call in list(self._calls.values()):
+            if call.parent == parent and not call.is_cancelled and call is not actor.creation:
                 self.cancel(call.id, recursive=True)
         self._tasks.cancel_children(parent)
 

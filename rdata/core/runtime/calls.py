@@ -18,8 +18,11 @@ from rdata.core.specs import Function
 from rdata.errors import SerializationError
 
 
-class Registration(Struct, frozen=True):
-    """A function as one runtime knows it: pickled once, with what it captured kept alive."""
+class Registration(Struct, frozen=True, eq=False, weakref=True):
+    """A function as one runtime knows it: pickled once, with what it captured kept alive.
+
+    It lives as long as the function, or as tasks that are to run it: then workers forget it.
+    """
 
     runtime_id: bytes
     blob: m.FunctionBlob
@@ -97,7 +100,7 @@ class CallEncoder:
             captured += (stored,)
         registration = Registration(self._runtime_id, blob, captured)
         function.registration = registration
-        weakref.finalize(function, _tell, self._on_forgotten, function_id).atexit = False
+        weakref.finalize(registration, _tell, self._on_forgotten, function_id).atexit = False
         return registration
 
     def encode_arguments(
