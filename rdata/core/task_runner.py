@@ -158,7 +158,7 @@ class TaskRunner:
             return
         is_first, call.is_cancelled = not call.is_cancelled, True
         if call is self._running:
-            self._runtime.interrupts.send(lambda: call is self._running, is_first=is_first)
+            self._runtime.interrupts.send(is_first=is_first)
             if recursive:
                 self._runtime.actors.cancel_children(task)
             self._wake(self._taken)
