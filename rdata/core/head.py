@@ -1,7 +1,8 @@
 """Which actors does the cluster have, and where? The head's state, as a pure state machine.
 
 Events return commands for the process around it. A named actor is found by (namespace, name) from
-its creation until it ends or is killed; a detached one is the head's, and outlives its creator.
+its creation until it is to end or is killed; a detached one is the head's, and outlives its
+creator.
 
 A head that is started anew takes up what the last one knew. Of processes that it has only read of,
 it waits to hear from their nodes.
@@ -132,6 +133,13 @@ class Head:
         if not entry.worker:
             return self._ended(actor, reason)
         return [EndProcess(entry.worker, reason)]
+
+    def free_name(self, actor: bytes) -> None:
+        """Its last handle is gone: it ends after its calls, and may be made anew before that."""
+        entry = self._actors.get(actor)
+        if entry is not None:
+            self._free_name(entry)
+            self._changed[actor] = None
 
     def process_gone(self, process: bytes, reason: str) -> list[Command]:
         """A process has ended: an actor's own, or one that had created actors."""

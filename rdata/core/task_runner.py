@@ -28,7 +28,7 @@ from rdata.core.returns import split_returns, streamed_items
 from rdata.core.runtime.cluster import ClusterRuntime
 from rdata.core.runtime.decoder import CallDecoder
 from rdata.core.runtime.results import ResultEncoder
-from rdata.errors import RdataError, TaskCancelledError, describe
+from rdata.errors import ActorDiedError, TaskCancelledError, describe
 
 _FLUSH_AFTER_S = 0.032  # replies of so much work go together; longer: those of short tasks late
 _MAX_BATCH_BYTES = 256 * 1024
@@ -395,7 +395,7 @@ class TaskRunner:
         args, kwargs = self._decoder.arguments(message, adopted)
         if message.method:
             if self._actor is None:
-                raise RdataError(f"there is no actor in process {os.getpid()}")
+                raise ActorDiedError(f"{message.name}: the actor had ended before this call came")
             return self._call(getattr(self._actor, message.method), *args, **kwargs)
         if message.actor:
             return self._construct(message, args, kwargs, adopted)
@@ -432,6 +432,8 @@ class TaskRunner:
         if issubclass(kind, KeyboardInterrupt) and call.is_cancelled:
             cancelled = TaskCancelledError(f"task {message.name} was cancelled")
             value = m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
+        elif isinstance(error, ActorDiedError) and message.method and self._actor is None:
+            value = m.Value(m.Value.ERROR, serialize.dump_system_error(error))
         else:
             value = self._results.error(call, index, error)
         # Its frames may hold it, and then all would wait for the collector.

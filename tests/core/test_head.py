@@ -109,6 +109,18 @@ def test_a_killed_actors_name_is_free_while_its_process_ends(head: Head) -> None
         assert found.actor == ANOTHER
 
 
+def test_the_name_of_an_actor_that_is_to_end_is_free(head: Head) -> None:
+    make(head, request(name="one"))
+    head.free_name(ACTOR)
+    assert head.find("one", "") is None
+    assert head.create(request(ANOTHER, "one")) == ""
+    head.process_gone(WORKER, "it had ended")
+    found = head.find("one", "")
+    assert found is not None
+    assert found.actor == ANOTHER
+    head.free_name(b"unknown_" + bytes(8))
+
+
 def test_a_refused_actor_is_not_entered(head: Head) -> None:
     make(head, request(name="it"))
     head.create(request(ANOTHER, "it"))

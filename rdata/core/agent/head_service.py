@@ -42,6 +42,7 @@ class HeadService:
             m.FindActor: self._on_find_actor,
             m.LocateActor: self._on_locate_actor,
             m.KillActor: self._on_kill_actor,
+            m.FreeActorName: self._on_free_actor_name,
         }
         self.handlers = served if ask_elsewhere is None else dict.fromkeys(served, ask_elsewhere)
 
@@ -94,6 +95,10 @@ class HeadService:
 
     def _on_kill_actor(self, process: Process, message: m.KillActor) -> None:
         self._act(self._head.kill(message.actor, message.reason))
+
+    def _on_free_actor_name(self, process: Process, message: m.FreeActorName) -> None:
+        self._head.free_name(message.actor)
+        self._note()
 
     def _note(self) -> None:
         """Before anybody is told."""

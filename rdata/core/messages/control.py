@@ -287,6 +287,12 @@ class KillActor(Control, tag=29, gc=False):
     reason: str
 
 
+class FreeActorName(Control, tag=47, gc=False):
+    """Process → agent: the actor is to end, and nobody may find it by its name any more."""
+
+    actor: bytes
+
+
 class Done(Control, tag=30, gc=False):
     """Agent → process: the request is carried out."""
 
@@ -399,6 +405,7 @@ CONTROL = (
     | LocateActor
     | ActorAt
     | KillActor
+    | FreeActorName
     | Done
     | Describe
     | Description

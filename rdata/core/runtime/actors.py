@@ -40,6 +40,7 @@ class _Actor(Struct, eq=False):
     death: m.Value | None = None  # the error that its calls give
     creation: PendingTask | None = None  # in its creator, until the constructor has returned
     key: int | None = None  # of the creator's demand for its lease
+    has_name: bool = False  # and this process is its owner
     is_unheld: bool = False  # its last handle is gone: it ends after its calls
     has_sent_end: bool = False
 
@@ -66,7 +67,8 @@ class ActorTable:
 
     def create(self, object_id: bytes, name: str, creation: PendingTask) -> None:
         """A new actor of this process's, before anybody can find it by its name."""
-        self._actors[object_id] = _Actor(object_id, name, creation=creation)
+        has_name = bool(creation.message.actor_name)
+        self._actors[object_id] = _Actor(object_id, name, creation=creation, has_name=has_name)
         entry = self._objects.create(object_id)
         entry.value = m.Value(m.Value.INLINE)  # there is nothing to wait for
 
@@ -252,6 +254,8 @@ class ActorTable:
         if actor is None:
             return False
         actor.is_unheld = True
+        if actor.has_name:
+            self._agent.send(m.FreeActorName(ids.task_of(object_id)))
         if actor.death is not None:
             del self._actors[object_id]
             self._objects.drop_all([inner for inner, _ in actor.death.refs])

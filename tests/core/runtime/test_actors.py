@@ -254,6 +254,13 @@ def test_a_name_is_taken_once() -> None:
     assert other != first
 
 
+def test_get_if_exists_does_not_find_one_that_is_to_end() -> None:
+    for _ in range(20):
+        counter = Counter.options(name="short", get_if_exists=True).remote(5)
+        assert rdata.get(counter.add.remote()) == 6
+        del counter
+
+
 def test_get_if_exists_creates_the_first() -> None:
     counter = Counter.options(name="maybe", get_if_exists=True).remote(5)
     assert rdata.get(counter.read.remote()) == 5

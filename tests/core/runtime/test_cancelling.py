@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -329,3 +330,39 @@ def test_a_cancel_is_neither_lost_nor_for_the_next_task(tmp_path: Path) -> None:
         with pytest.raises(TaskCancelledError):
             rdata.get(ref, timeout=30)
         assert rdata.get(put_and_get.remote()) == 7
+
+
+@rdata.remote(num_cpus=0)
+class Taker:
+    def take(self, value: Any) -> Any:
+        return value
+
+    def wait(self, gate: Any) -> int:
+        return int(rdata.get(pass_through.remote(gate)))
+
+    def items(self) -> Iterator[int]:
+        yield 1
+
+
+def test_a_cancelled_call_that_waits_for_an_argument_holds_up_no_other(gate: Any) -> None:
+    taker = Taker.remote()
+    waiting = taker.take.remote(pass_through.remote(gate))
+    rdata.cancel(waiting)
+    assert rdata.get(taker.take.remote(7), timeout=20) == 7
+    with pytest.raises(TaskCancelledError):
+        rdata.get(waiting)
+
+
+def test_a_call_that_is_queued_at_its_actor_is_cancelled_at_once(gate: Any) -> None:
+    taker = Taker.remote()
+    first = taker.wait.remote(gate)
+    queued, items = taker.wait.remote(gate), taker.items.remote()
+    assert rdata.wait([queued], timeout=0.2) == ([], [queued])  # let them come there
+    rdata.cancel(queued)
+    rdata.cancel(items)
+    for each in (queued, next(items)):
+        with pytest.raises(TaskCancelledError):
+            rdata.get(each, timeout=20)
+    assert rdata.wait([first], timeout=0) == ([], [first])
+    gate.open.remote()
+    assert rdata.get(first, timeout=20) == 0
