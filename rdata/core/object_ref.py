@@ -92,6 +92,12 @@ class ObjectRef:
     def __repr__(self) -> str:
         return f"ObjectRef({self.id.hex()})"
 
+    def __copy__(self) -> ObjectRef:
+        return self  # it cannot be changed
+
+    def __deepcopy__(self, memo: object) -> ObjectRef:
+        return self
+
     def __reduce__(self) -> Any:
         raise TypeError(
             "an ObjectRef cannot be pickled by itself: pass it in the arguments or the result of a "

@@ -130,7 +130,7 @@ class OfColumn(Struct, frozen=True):
                 f"go together ({types}: {error}); make the function return one type for it"
             ) from error
         if self.kind == "mean":
-            return merged / sum(partial[0] for partial in found)
+            return _quotient(merged, sum(partial[0] for partial in found))
         return merged
 
     def _of_parts(self, values: list[Any]) -> Any:
@@ -141,6 +141,14 @@ class OfColumn(Struct, frozen=True):
             for value in values[1:]:
                 total = total + value
         return total
+
+
+def _quotient(total: Any, count: int) -> Any:
+    if not isinstance(total, decimal.Decimal):
+        return total / count
+    # As many digits as the sum has: the mean of one value, or of equal ones, is that value.
+    with decimal.localcontext(prec=max(28, len(total.as_tuple().digits))):
+        return total / count
 
 
 def _ends(column: pa.ChunkedArray[Any]) -> tuple[Any, Any]:

@@ -92,6 +92,8 @@ def inferred(values: Any, old_type: pa.DataType | None = None) -> Any:
         if pa.types.is_temporal(column.type) and _are_objects(values):
             _check_is_one_kind(values, column)
             return _with_nanoseconds(values, column)
+        if pa.types.is_binary(column.type) and _are_objects(values):
+            _check_is_no_text(values)
         return column
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         mended = _column_of_mixture(values)
@@ -157,6 +159,12 @@ def _check_is_one_kind(values: Any, column: Any) -> None:
     kinds = sorted({_kind(value) for value in values})
     if len(kinds) > 1:
         raise pa.ArrowInvalid(f"its values are of different kinds: {', '.join(kinds)}")
+
+
+def _check_is_no_text(values: Any) -> None:
+    """Refuse text among bytes, which Arrow would encode."""
+    if any(isinstance(value, str) for value in values):
+        raise pa.ArrowInvalid("some of its values are text, and others bytes")
 
 
 def _kind(value: Any) -> str:

@@ -104,6 +104,15 @@ def test_types_that_do_not_go_together_are_an_error_of_the_data(kind: Any, value
         sink.merge(results)
 
 
+def test_the_mean_of_equal_decimals_is_exact() -> None:
+    value = decimal.Decimal(12345678901234567890123456789012345678)
+    sink = AggregateSink((OfColumn("mean", "x"),))
+    results = [sink.consume(0, iter([pa.table({"x": [value, value]})]))]
+    assert sink.merge(results) == [value]
+    results = [sink.consume(0, iter([pa.table({"x": [decimal.Decimal(n)]})])) for n in (1, 1, 2)]
+    assert sink.merge(results) == [decimal.Decimal(4) / 3]
+
+
 def test_each_column_costs_the_same_however_many_there_are() -> None:
     def best_time(num_columns: int) -> float:
         block = pa.table({f"c{i}": [i] for i in range(num_columns)})

@@ -239,6 +239,14 @@ def test_dates_and_times_of_two_kinds_are_refused_rather_than_changed(values: li
             table_of_rows([{"t": value} for value in values], "test", old)
 
 
+def test_text_among_bytes_is_refused() -> None:
+    for values in ([b"b", "text"], ["text", None, b"b"]):
+        with pytest.raises(DataError, match=r"'t' cannot .* are text, and others bytes"):
+            to_block({"t": values}, "test")
+    mixed = to_block({"t": [b"b", bytearray(b"c"), None]}, "test")
+    assert mixed["t"].to_pylist() == [b"b", b"c", None]
+
+
 def test_dates_and_times_of_one_kind_stay_what_they_are() -> None:
     later = ZONED.astimezone(dt.UTC) + dt.timedelta(1)
     for values in (

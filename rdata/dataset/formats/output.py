@@ -124,7 +124,7 @@ class OutputJob(Struct, frozen=True):
             else:
                 Path(self._hidden_folder).mkdir(parents=True, exist_ok=True)
                 _sweep(Path(self.folder))
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
             raise OptionError(f"{self.folder} cannot be written to: {error}") from error
         return True
 

@@ -31,6 +31,7 @@ from rdata.dataset.formats.paths import (
     is_remote,
     open_file,
 )
+from rdata.errors import DataError
 from rdata.lazy import pa, pq
 
 SUFFIXES = (".parquet",)
@@ -252,6 +253,10 @@ def _footer(
     with open_parquet(file.path, storage_options) as opened:
         metadata = opened.metadata
         schema = opened.schema_arrow.remove_metadata()
+        names = schema.names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"{file.path}: there is more than one column named {twice!r}")
         groups = []
         for i in range(metadata.num_row_groups):
             group = metadata.row_group(i)

@@ -283,9 +283,14 @@ def _find_local(
                 yield replace(file, below=file.path.removeprefix(start))
         return
     status = os.stat(path)
-    if not stat.S_ISDIR(status.st_mode):
+    if stat.S_ISREG(status.st_mode):
         yield InputFile(path, status.st_size)
         return
+    if not stat.S_ISDIR(status.st_mode):
+        raise InputFilesError(
+            f"{path}: neither a file nor a folder; a pipe can be read only once: write it to a "
+            "file, or give what pandas reads of it to rdata.from_pandas()"
+        )
     found = sorted(_walk(path, suffixes), key=lambda file: file.path)
     if not found:
         raise InputFilesError(_nothing_in_folder(path, suffixes, os.listdir(path)))

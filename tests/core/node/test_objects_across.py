@@ -78,6 +78,16 @@ class Keeper:
 # ------------------------------------------------------------ references that travel
 
 
+def test_what_a_function_captured_goes_when_it_was_dropped_before_it_ran() -> None:
+    """Workers forget it, although it was on its way to none of them when the program did."""
+
+    def use(number: int) -> Any:
+        ref = rdata.put(np.full(MB, number, dtype=np.uint8))
+        return rdata.remote(lambda late: int(rdata.get(ref)[0]) + late.size).remote(make.remote(1))
+
+    assert [rdata.get(use(number)) for number in range(5)] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("size", [10, MB], ids=["small", "large"])
 def test_references_inside_arguments(size: int) -> None:
     refs = [rdata.put(np.ones(size, dtype=np.uint8)), make.remote(size)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 
 import rdata
 from rdata.exceptions import OptionError
+from tests.core.runtime.counter import Counter
 
 pytestmark = pytest.mark.usefixtures("runtime")
 
@@ -298,3 +300,11 @@ def test_a_reference_is_used_in_another_thread() -> None:
     ref = identity.remote("shared")
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(rdata.get, ref).result(timeout=20) == "shared"
+
+
+def test_copies_of_references_and_handles_are_these_themselves() -> None:
+    ref, counter = rdata.put(1), Counter.remote(5)
+    assert copy.copy(ref) is ref
+    assert copy.deepcopy({"nested": [ref]})["nested"][0] is ref
+    assert copy.copy(counter) == counter
+    assert rdata.get(copy.deepcopy(counter).read.remote()) == 5

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import subprocess
 import sys
 import zipfile
@@ -164,6 +165,12 @@ def test_a_link_that_leads_nowhere_is_named(folder: Path, path: str) -> None:
         InputNotFoundError, match=rf"^{folder}/gone\.csv: no such .* link to nowhere\.csv, which"
     ):
         expand_paths(folder / path, SUFFIXES)
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputFilesError, match="pipe can be read only once"):
+        expand_paths(tmp_path / "pipe", (".csv",), None)
 
 
 def test_a_glob_without_match_is_named(folder: Path) -> None:

@@ -198,6 +198,13 @@ class _Transcoded(io.RawIOBase):
             raise undecodable(
                 self._path, line, error.object[error.start : error.end], self._encoding
             ) from error
+        except UnicodeError as error:  # no mark tells which byte of two is the first
+            raise CsvEncodingError(
+                f"{self._path}: {error}; name the order of bytes, which is mostly "
+                f'encoding="{self._encoding}-le"',
+                path=self._path,
+                line=1,
+            ) from error
 
 
 def undecodable(path: str, line: int | None, value: bytes, encoding: str) -> CsvEncodingError:

@@ -242,6 +242,11 @@ class TestBytes:
         assert (caught.value.path, caught.value.line) == (str(path), 1)
         read(path, encoding="utf-16", **arguments)
 
+    def test_that_are_utf16_without_a_mark(self, tmp_path: Path) -> None:
+        path = write(tmp_path, ["x", "é"], encoding="utf-16-le")
+        with pytest.raises(CsvEncodingError, match=r'start with BOM; .*"utf-16-le"'):
+            read(path, encoding="utf-16")
+
 
 class TestFiles:
     @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
