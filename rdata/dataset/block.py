@@ -62,9 +62,12 @@ def unify_schemas(
 ) -> pa.Schema:
     """One schema that holds the rows of all: numbers are widened, `null` becomes any other type.
 
-    Columns that only some have are appended in the order of their first appearance. Raises
-    `DataError`, naming `origin`, the column and both types, where no type holds both. `places`
-    say where the schemas come from; without them, they are those of blocks that functions made.
+    Instants of several zones, or offsets from UTC, are in UTC then. Columns that only some have are
+    appended in the order of their first appearance.
+
+    Raises `DataError`, naming `origin`, the column and both types, where no type holds both.
+    `places` say where the schemas come from; without them, they are those of blocks that functions
+    made.
     """
     distinct: list[pa.Schema] = []
     found_in: list[str] = []
@@ -74,6 +77,7 @@ def unify_schemas(
             found_in.append(places[i] if places else "")
     if len(distinct) == 1:
         return distinct[0]
+    distinct = _in_one_zone(distinct)
     try:
         unified = pa.unify_schemas(distinct, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
@@ -81,12 +85,46 @@ def unify_schemas(
     for i, field in enumerate(unified):
         if pa.types.is_decimal(field.type):
             unified = unified.set(i, field.with_type(_decimal_for(field, distinct)))
+        if _is_bytes(field.type) and any(map(_is_text, _types_of(field.name, distinct))):
+            raise DataError(f"{origin}: {_clash(distinct, found_in)}")
     return unified
+
+
+def _types_of(name: str, schemas: Sequence[pa.Schema]) -> list[pa.DataType]:
+    return [schema.field(name).type for schema in schemas if name in schema.names]
+
+
+def _in_one_zone(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
+    zones: dict[str, set[str]] = {}
+    for schema in schemas:
+        for field in schema:
+            if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+                zones.setdefault(field.name, set()).add(field.type.tz)
+    several = {name for name, names in zones.items() if len(names) > 1}
+    found = list(schemas)
+    for at, schema in enumerate(found):
+        for name in several.intersection(schema.names):
+            field = schema.field(name)
+            if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+                in_utc = field.with_type(pa.timestamp(field.type.unit, "UTC"))
+                schema = schema.set(schema.get_field_index(name), in_utc)
+        found[at] = schema
+    return found
+
+
+def _is_text(type: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_string(type) or types.is_large_string(type) or types.is_string_view(type)
+
+
+def _is_bytes(type: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_binary(type) or types.is_large_binary(type) or types.is_binary_view(type)
 
 
 def _decimal_for(field: pa.Field[Any], schemas: Sequence[pa.Schema]) -> Any:
     """Widen a decimal that is to hold integers, too: Arrow forgets the digits behind its point."""
-    types = [schema.field(field.name).type for schema in schemas if field.name in schema.names]
+    types = _types_of(field.name, schemas)
     digits = [
         len(str(2 ** (type.bit_width - pa.types.is_signed_integer(type))))
         for type in types
@@ -117,6 +155,8 @@ def _clash(schemas: Sequence[pa.Schema], places: Sequence[str]) -> str:
 
 
 def _has_common_type(first: pa.DataType, second: pa.DataType) -> bool:
+    if (_is_text(first) and _is_bytes(second)) or (_is_bytes(first) and _is_text(second)):
+        return False  # Arrow would encode the text
     schemas = [pa.schema([("_", first)]), pa.schema([("_", second)])]
     try:
         pa.unify_schemas(schemas, promote_options="permissive")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import decimal
 from typing import Any
 
@@ -185,3 +186,23 @@ def test_rows_of_a_block_without_columns_are_empty_dicts() -> None:
 def test_plain_tables_carry_no_notes_of_pandas() -> None:
     noted = pa.table({"a": [1]}).replace_schema_metadata({"pandas": "{}"})
     assert plain(noted).schema.metadata is None
+
+
+def test_instants_of_several_offsets_are_in_utc() -> None:
+    def block(text: str) -> pa.Table:
+        return pa.table({"t": [dt.datetime.fromisoformat(text)]})
+
+    blocks = [block("2024-03-30T12:00:00+01:00"), block("2024-04-01T12:00:00+02:00")]
+    joined = concat([*blocks, pa.table({"t": pa.nulls(1)})], "test")
+    assert joined.schema.field("t").type == pa.timestamp("us", "UTC")
+    assert [value and value.hour for value in joined["t"].to_pylist()] == [11, 10, None]
+    assert concat([blocks[0], blocks[0]], "test").schema == blocks[0].schema
+    naive = pa.table({"t": [dt.datetime(2024, 4, 1)]})  # noqa: DTZ001 - that is the point
+    with pytest.raises(DataError, match="column 't' is timestamp"):
+        concat([*blocks, naive], "test")
+
+
+def test_text_in_one_block_and_bytes_in_another_are_refused() -> None:
+    blocks = [pa.table({"x": ["a"]}), pa.table({"x": [b"\xff"]})]
+    with pytest.raises(DataError, match="column 'x' is string in one block and binary in another"):
+        concat(blocks, "test")
