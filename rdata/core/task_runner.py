@@ -432,8 +432,9 @@ class TaskRunner:
         if issubclass(kind, KeyboardInterrupt) and call.is_cancelled:
             cancelled = TaskCancelledError(f"task {message.name} was cancelled")
             value = m.Value(m.Value.ERROR, serialize.dump_system_error(cancelled))
-        elif isinstance(error, ActorDiedError) and message.method and self._actor is None:
-            value = m.Value(m.Value.ERROR, serialize.dump_system_error(error))
+        elif issubclass(kind, ActorDiedError) and message.method and self._actor is None:
+            ended = serialize.dump_system_error(cast(ActorDiedError, error))
+            value = m.Value(m.Value.ERROR, ended)
         else:
             value = self._results.error(call, index, error)
         # Its frames may hold it, and then all would wait for the collector.
