@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -30,6 +30,7 @@ from rdata.core.wire.frames import encode_frame
 from rdata.errors import report_of
 
 _PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl  # looked up before a fork, which would copy what that touches
 _MAX_FDS = 4  # beside a request
 _PRELOADED = (
     "numpy",
@@ -193,8 +194,7 @@ class Zygote:
         os.close(stdout)
         os.close(stderr)
         reseed()
-        os.environb.clear()
-        os.environb.update(request.environment)
+        set_environment(request.environment)
         sys.path[:] = map(os.fsdecode, request.import_path)
         importlib.invalidate_caches()
         with contextlib.suppress(OSError):  # gone meanwhile, or not on this machine
@@ -244,9 +244,18 @@ def read_exactly(sock: socket.socket, size: int) -> bytes:
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; the parent is single-threaded."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call
         os._exit(1)
+
+
+def set_environment(wanted: Mapping[bytes, bytes]) -> None:
+    """Change what differs only: the rest of a fork's memory stays shared."""
+    for name in os.environb.keys() - wanted.keys():
+        del os.environb[name]
+    for name, value in wanted.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
 
 
 def reseed() -> None:
