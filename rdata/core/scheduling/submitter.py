@@ -5,8 +5,8 @@ One submitting process's view. A pure state machine: events in, commands collect
 Tasks of one shape (resources and depth) share a pool of leased workers. How far ahead a worker is
 supplied follows from the measured run time of the function: what takes microseconds flows by the
 hundred, what takes longer than the target goes one at a time, and nothing goes behind a task of
-unknown duration while another worker may be had. What turns out to wait behind a long task is
-taken back and goes to whoever is free.
+unknown duration, as those of a function that has run only once are. What turns out to wait behind a
+long task is taken back and goes to whoever is free.
 """
 
 from __future__ import annotations
@@ -348,7 +348,8 @@ class Submitter:
         taken_bytes = 0
         for _ in range(min(-(-len(queue) // num_takers), _MAX_AHEAD - len(running))):
             task = queue[0]
-            run_s = None if task.is_suspect else self._run_s.get(task.function_id)
+            is_known = not task.is_suspect and task.function_id not in self._is_cold
+            run_s = self._run_s.get(task.function_id) if is_known else None
             # Behind others only if both they and it are known to be short.
             if running and (
                 run_s is None
