@@ -125,14 +125,19 @@ def to_pandas(block: pa.Table) -> pd.DataFrame:
 def _columns_not_copied(block: pa.Table) -> list[str]:
     """Name the columns that Arrow hands to pandas as they lie, which makes them read-only.
 
-    It does so for one chunk of fixed-width values that shares its type with no other column.
+    It does so for one chunk of fixed-width values that shares its type with no other column, and
+    for the codes of categories.
     """
+    found = []
     by_type: dict[pa.DataType, list[str]] = {}
     for name, column in zip(block.column_names, block.columns, strict=True):
-        if pa.types.is_primitive(column.type):
+        if pa.types.is_dictionary(column.type):
+            found.append(name)
+        elif pa.types.is_primitive(column.type):
             is_one = column.num_chunks == 1 and not column.null_count
             by_type.setdefault(column.type, []).append(name if is_one else "")
-    return [names[0] for names in by_type.values() if len(names) == 1 and names[0]]
+    found += [names[0] for names in by_type.values() if len(names) == 1 and names[0]]
+    return found
 
 
 def _to_pandas_nullable(block: pa.Table, nullable: list[int]) -> pd.DataFrame:

@@ -106,6 +106,16 @@ def test_batches_may_be_changed_in_place_and_blocks_do_not_change(num_chunks: in
     assert block.to_pylist() == before
 
 
+def test_categories_may_be_changed_in_place() -> None:
+    block = pa.table({"c": pa.array(["a", "b", None]).dictionary_encode()})
+    narrow = block.cast(pa.schema([("c", pa.dictionary(pa.int8(), pa.string()))]))
+    for each in (block, narrow):
+        frame = to_batch(each, "pandas")
+        frame.loc[frame["c"] == "a", "c"] = "b"
+        assert frame["c"].tolist()[:2] == ["b", "b"]
+        assert each["c"].to_pylist() == ["a", "b", None]
+
+
 def test_wide_tables_convert() -> None:
     block = pa.table({f"c{i}": [i, None if i % 7 else i] for i in range(2000)})
     for batch_format in FORMATS:
