@@ -178,6 +178,7 @@ class AggregateSink(Struct, frozen=True):
     """Takes the partial results of a task's blocks."""
 
     aggregates: tuple[Aggregate, ...]
+    is_of_all: bool = False  # of all columns, that is, of those that were known before the run
 
     @property
     def label(self) -> str:
@@ -187,9 +188,19 @@ class AggregateSink(Struct, frozen=True):
 
     def consume(self, task_index: int, blocks: Iterator[pa.Table]) -> list[tuple[Partial, ...]]:
         """See `Sink`: the partial results, block by block."""
-        return [
-            tuple(aggregate.partial(block) for aggregate in self.aggregates) for block in blocks
-        ]
+        return [self._partials(block) for block in blocks]
+
+    def _partials(self, block: pa.Table) -> tuple[Partial, ...]:
+        if self.is_of_all:
+            known = {name for aggregate in self.aggregates for name in aggregate.columns}
+            new = next((name for name in block.column_names if name not in known), None)
+            if new is not None and block.num_rows:
+                raise DataError(
+                    f"{self.label}: column {new!r} is not in the first block, and so not in the "
+                    "result: have the function return the same columns each time, materialize() "
+                    "first, or name the columns that are meant"
+                )
+        return tuple(aggregate.partial(block) for aggregate in self.aggregates)
 
     def merge(self, results: Sequence[list[tuple[Partial, ...]]]) -> list[Any]:
         """The results, one for each aggregate, of what all tasks gave."""

@@ -373,7 +373,7 @@ class Dataset:
         aggregates = [OfColumn(kind, column, ignore_nulls) for column in columns]
         if not aggregates:
             return None
-        values = run.aggregate(self._source, aggregates)
+        values = run.aggregate(self._source, aggregates, is_of_all=on is None)
         if len(values) == 1:
             return values[0]
         return {each.label: value for each, value in zip(aggregates, values, strict=True)}

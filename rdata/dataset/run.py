@@ -34,9 +34,11 @@ from rdata.errors import OptionError
 from rdata.lazy import pa
 
 
-def aggregate(operator: Operator, aggregates: Sequence[Aggregate]) -> list[Any]:
-    """Run a chain, taking aggregates of its rows."""
-    sink = AggregateSink(tuple(aggregates))
+def aggregate(
+    operator: Operator, aggregates: Sequence[Aggregate], *, is_of_all: bool = False
+) -> list[Any]:
+    """Run a chain, taking aggregates of its rows; of all columns, or of some."""
+    sink = AggregateSink(tuple(aggregates), is_of_all)
     planned = plan(AggregateOperator(operator, sink))
     return sink.merge(list(execute(planned, launcher_for(planned))))
 

@@ -421,3 +421,14 @@ def test_methods_do_not_change_the_dataset() -> None:
     dataset = rdata.range(3)
     assert isinstance(dataset.limit(1), Dataset)
     assert dataset.count() == 3
+
+
+def test_an_aggregate_of_all_columns_does_not_leave_one_out() -> None:
+    def more_and_more(row: dict[str, Any]) -> dict[str, Any]:
+        return {"a": 1} if row["id"] == 0 else {"a": 1, "b": 2}
+
+    rows = rdata.range(2, override_num_blocks=2).map(more_and_more)
+    with pytest.raises(DataError, match=r"sum\(a\): column 'b' is not in the first block"):
+        rows.sum()
+    assert rows.sum("a") == 2
+    assert rows.materialize().sum() == {"sum(a)": 2, "sum(b)": 2}
