@@ -25,7 +25,7 @@ def main(control: socket.socket, process_id: bytes) -> None:
     job = _read_job(control)
     # Past a threshold, freed memory returns to the kernel, and the next task faults it in again,
     # page by page. glibc raises the threshold to what the largest block had that was ever freed.
-    bytes(_KEPT_BYTES)  # which clears no page
+    bytes(_KEPT_BYTES)  # a bytearray would clear its pages
     runtime = ClusterRuntime(
         process_id,
         Home(job.node_id, job.address, job.local_address),

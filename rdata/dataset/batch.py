@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from rdata.dataset.block import plain, rows_only
+from rdata.dataset.columns import repeated
 from rdata.dataset.values import OldTypes, column_of, unshared
 from rdata.errors import DataError, OptionError
 from rdata.lazy import is_loaded, np, pa, pd
@@ -236,6 +237,6 @@ def _check_names(names: list[Any], origin: str) -> None:
     for name in names:
         if not isinstance(name, str):
             raise DataError(f"{origin}: column name {name!r} is not text; use rename, or str()")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice = repeated(names)
+    if twice is not None:
         raise DataError(f"{origin}: there is more than one column named {twice!r}")

@@ -39,10 +39,17 @@ def renamed(names: Sequence[str], new: Mapping[str, str] | tuple[str, ...]) -> l
     else:
         require_columns(list(new), names, "rename_columns")
         result = [new.get(name, name) for name in names]
-    if len(set(result)) < len(result):
-        twice = next(name for name in result if result.count(name) > 1)
+    twice = repeated(result)
+    if twice is not None:
         raise DataError(f"rename_columns: two columns would be named {twice!r}")
     return result
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """The first name that stands more than once, if one does."""
+    if len(set(names)) == len(names):
+        return None
+    return next(name for name in names if names.count(name) > 1)
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

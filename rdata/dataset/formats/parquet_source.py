@@ -18,7 +18,7 @@ from rdata.dataset.block import (
     shape,
     unify_schemas,
 )
-from rdata.dataset.columns import require_columns
+from rdata.dataset.columns import repeated, require_columns
 from rdata.dataset.errors import InputFilesError
 from rdata.dataset.formats.hive import Partition, partition_of, partition_schema, with_partition
 from rdata.dataset.formats.paths import (
@@ -253,9 +253,8 @@ def _footer(
     with open_parquet(file.path, storage_options) as opened:
         metadata = opened.metadata
         schema = opened.schema_arrow.remove_metadata()
-        names = schema.names
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+        twice = repeated(schema.names)
+        if twice is not None:
             raise DataError(f"{file.path}: there is more than one column named {twice!r}")
         groups = []
         for i in range(metadata.num_row_groups):

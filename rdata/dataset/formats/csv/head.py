@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from rdata.dataset.columns import repeated
 from rdata.dataset.errors import CsvColumnsError, CsvParseError
 from rdata.dataset.formats.csv.options import CsvOptions
 from rdata.dataset.formats.csv.rows import Dialect, Place, count_line_ends, row_end
@@ -103,7 +104,7 @@ def _names(window: ByteWindow, start: int, end: int, options: CsvOptions) -> tup
             path=window.path,
             line=line,
         ) from error
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = repeated(names)
     if twice is not None and options.has_header and not options.column_names:
         raise CsvColumnsError(
             f"{window.path}: column {twice!r} stands twice in the header; give the columns names "

@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from rdata.arguments import whole_number
+from rdata.dataset.columns import repeated
 from rdata.dataset.formats.csv.rows import Dialect
 from rdata.dataset.formats.csv.types import arrow_type
 from rdata.dataset.formats.paths import format_suffix
@@ -291,7 +292,7 @@ def _distinct_names(name: str, value: Any) -> tuple[str, ...] | None:
         return None
     if not names:
         raise OptionError(f"{name} is empty; leave it out to read all columns")
-    twice = next((item for item in names if names.count(item) > 1), None)
+    twice = repeated(names)
     if twice is not None:
         raise OptionError(f"{name} names {twice!r} twice")
     return names
